@@ -1,0 +1,1 @@
+"""cnnlab: a laboratory for convolutional networks in JAX and Flax."""

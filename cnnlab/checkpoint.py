@@ -1,0 +1,192 @@
+"""Checkpoints: written in the background, whole or not at all; the last few and the best are kept."""
+
+import json
+import math
+import shutil
+import sys
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+from orbax.checkpoint import checkpoint_managers as policies
+
+from cnnlab import parallel
+from cnnlab.errors import UserError
+from cnnlab.state import TrainState
+
+PENDING_LIMIT = 1 << 20  # bytes of JSON that a checkpoint may carry between processes
+
+
+class Restored(NamedTuple):
+    """A checkpoint: the state on the host, and what the loop had not yet reported when it was written."""
+
+    state: TrainState
+    pending: list[dict[str, float]]
+
+
+def digest(tree: PyTree) -> int:
+    """A checksum of every array's bytes, to notice damage that still parses."""
+    value = 0
+    for leaf in jax.tree.leaves(tree):
+        value = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1).data, value)
+    return value
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder`. The main process reads and writes; the others receive.
+
+    Args:
+      folder: made at the first save.
+      keep: how many of the newest stay.
+      best: the metric, lower is better, whose best checkpoint stays too.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2, best: str = "error"):
+        self.folder = folder.absolute()
+        self._best = best
+        self._keep = keep
+        self._opened: ocp.CheckpointManager | None = None
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        if self._opened is None:
+            policy = policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(self._keep),
+                    policies.BestN(
+                        get_metric_fn=lambda metrics: -metrics[self._best], n=1, keep_checkpoints_without_metrics=False
+                    ),
+                ]
+            )
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=policy,
+                best_fn=lambda metrics: -metrics[self._best],  # without it the scores are not written
+                cleanup_tmp_directories=True,
+                # Only the main process takes part, so that the others need not see the same disk.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=0, active_processes={0}, barrier_sync_key_prefix="main"
+                ),
+                create=False,
+            )
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._opened = ocp.CheckpointManager(self.folder, options=options)
+        return self._opened
+
+    def steps(self) -> list[int]:
+        """The steps of the finished checkpoints, ascending."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit())
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        pending: list[dict[str, float]],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Writes a checkpoint in the background. An earlier one that failed to be written is an OSError here.
+
+        Args:
+          step: names it.
+          state: replicated; copied before this returns.
+          pending: metrics of steps that are not yet reported.
+          metrics: the test scores at this step, which rank it for `best`.
+
+        Raises:
+          UserError: a number in the state is not finite; nothing is written.
+        """
+        if not parallel.is_main():
+            return
+        if step in self.steps():
+            if metrics is None or math.isfinite(self._score(step)):
+                return
+            self._manager.delete(step)  # written on a signal, before the scores were known
+        arrays = parallel.fetch(state)
+        if not all(np.isfinite(x).all() for x in jax.tree.leaves(arrays) if np.issubdtype(x.dtype, np.inexact)):
+            kept = self.steps()
+            raise UserError(
+                f"the state is not finite after step {step}: lower the learning rate; "
+                + (f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was written yet")
+            )
+        note = {"pending": pending, "digest": digest(arrays)}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), note=ocp.args.JsonSave(note))
+        self._manager.save(step, args=args, metrics=dict(metrics) if metrics else None, force=True)
+
+    def finish(self) -> None:
+        """Waits until everything is written. What went wrong is an OSError."""
+        if self._opened is not None:
+            self._opened.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes and lets go of the folder."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def restore(self, template: TrainState, which: str = "latest") -> Restored | None:
+        """The newest whole checkpoint ("latest"), or the one with the best score ("best"); None where there is none.
+
+        A damaged one is named on stderr, put aside as `damaged-STEP`, and the one before it is used. Called by all
+        processes at the same point.
+
+        Args:
+          template: a state of the same structure, shapes and dtypes, for example from `jax.eval_shape`.
+        """
+        if parallel.process_count() == 1:
+            return self._restore(template, which)
+        found = self._restore(template, which) if parallel.is_main() else None
+        if not parallel.from_main(np.array(found is not None)):
+            return None
+        empty = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
+        text = json.dumps(found.pending if found else []).encode().ljust(PENDING_LIMIT)
+        state, text = parallel.from_main((found.state if found else empty, np.frombuffer(text, np.uint8)))
+        return Restored(state, json.loads(bytes(text).decode()))
+
+    def _restore(self, template: TrainState, which: str) -> Restored | None:
+        for step in self._candidates(which):
+            try:
+                return self._read(step, template)
+            except UserError:
+                raise
+            except Exception as error:  # damage shows itself as whatever the reader happens to trip over
+                self._put_aside(step, error)
+        return None
+
+    def _candidates(self, which: str) -> list[int]:
+        newest_first = self.steps()[::-1]
+        return newest_first if which == "latest" else sorted(newest_first, key=self._score)
+
+    def _score(self, step: int) -> float:
+        try:
+            return float(json.loads((self.folder / str(step) / "metrics" / "metrics").read_text())[self._best])
+        except (OSError, ValueError, KeyError, TypeError):
+            return float("inf")
+
+    def _read(self, step: int, template: TrainState) -> Restored:
+        like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(like), note=ocp.args.JsonRestore())
+        found = self._manager.restore(step, args=args)
+        state, note = found["state"], found["note"]
+        if digest(state) != note["digest"]:
+            raise ValueError("its checksum does not match its contents")
+        shapes = [(x.shape, x.dtype) for x in jax.tree.leaves(state)]
+        if shapes != [(x.shape, x.dtype) for x in jax.tree.leaves(template)]:
+            raise UserError(
+                f"{self.folder / str(step)} holds another network's state: its arrays have other shapes than the "
+                "configuration gives; use the configuration that it was trained with, or another --workdir"
+            )
+        return Restored(state, note["pending"])
+
+    def _put_aside(self, step: int, error: Exception) -> None:
+        damaged = self.folder / f"damaged-{step}"
+        shutil.rmtree(damaged, ignore_errors=True)
+        (self.folder / str(step)).rename(damaged)
+        reason = " ".join(str(error).split())[:200]
+        print(f"checkpoint {step} is damaged ({reason}); put aside as {damaged}", file=sys.stderr)
+        self.close()

@@ -1,0 +1,1 @@
+"""Data: sources with random access, and the pipeline that makes batches of them."""

@@ -1,0 +1,73 @@
+"""Picture files to uint8 arrays of one size, decoding no more pixels than are used."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from cnnlab.errors import UserError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+
+
+class CorruptPicture(UserError):
+    """A file that is not a whole picture."""
+
+
+def read_picture(path: Path, shape: tuple[int, int, int], invert: bool = False) -> UInt8[np.ndarray, "h w c"]:
+    """A picture file, resized to (height, width, channels).
+
+    Args:
+      path: of a PNG, JPEG or other picture, grey or colour, any size. Transparent parts become white.
+      shape: of the result; 1 channel is grey, 3 are red, green and blue.
+      invert: exchange black and white: for dark ink on paper where the network learnt white ink on black.
+
+    Raises:
+      CorruptPicture: the file cannot be decoded.
+    """
+    try:
+        return decode_picture(path.read_bytes(), shape, invert)
+    except CorruptPicture as error:
+        raise CorruptPicture(f"{path} is not a whole picture ({error})") from error
+    except OSError as error:
+        raise CorruptPicture(f"{path} cannot be read ({error.strerror})") from error
+
+
+def decode_picture(data: bytes, shape: tuple[int, int, int], invert: bool = False) -> UInt8[np.ndarray, "h w c"]:
+    """`read_picture` from the file's bytes; the error does not name the file."""
+    height, width, channels = shape
+    try:
+        image = _open(data, shape)
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = image.convert("L" if channels == 1 else "RGB")
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    except Exception as error:  # a decoder may trip over damaged bytes in any way
+        raise CorruptPicture(" ".join(str(error).split()) or type(error).__name__) from error
+    array = np.asarray(ImageOps.invert(image) if invert else image)
+    return array.reshape(shape)
+
+
+def _open(data: bytes, shape: tuple[int, int, int]) -> Image.Image:
+    if not simplejpeg.is_jpeg(data):
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        return ImageOps.exif_transpose(image)
+    header = Image.open(io.BytesIO(data))  # reads no pixels; simplejpeg knows neither CMYK nor the camera's orientation
+    if header.mode == "CMYK":
+        return ImageOps.exif_transpose(header).convert("RGB")
+    # At an eighth to a whole of its size, whichever is the least that is not smaller than what is wanted.
+    grey = shape[2] == 1
+    smallest = dict(min_height=shape[0], min_width=shape[1])
+    if header.getexif().get(0x0112, 1) > 4:  # turned by 90°: height and width change places
+        smallest = dict(min_height=shape[1], min_width=shape[0])
+    array = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", **smallest)
+    image = Image.fromarray(array.squeeze(-1) if grey else array)
+    image.getexif().update(header.getexif())
+    return ImageOps.exif_transpose(image)

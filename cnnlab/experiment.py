@@ -1,0 +1,93 @@
+"""What a run is made of: the frozen `Experiment`, and the `Task` and `Source` that it holds."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import flax.linen as nn
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+from matplotlib.figure import Figure
+
+from cnnlab.data.source import Source
+from cnnlab.state import TrainState
+
+Batch = Mapping[str, Any]
+
+
+class Metrics(Protocol):
+    """Scores as sums on the host. `add` takes the gathered outputs of one batch, whose `mask` is 0 for padding."""
+
+    def add(self, outputs: Mapping[str, np.ndarray]) -> None: ...
+
+    def compute(self) -> dict[str, float]: ...
+
+
+class Task(Protocol):
+    """A problem: model, loss and optimizer behind pure functions. See `tasks/classification.py` for one.
+
+    `train_step`'s `reduce` is the mean over devices: `parallel.identity` under `jax.jit`, `lax.pmean` on many devices. Its
+    `rng` is the step's key, the same on every device; `batch["position"]` says which examples of the global batch a
+    device holds, so what is drawn per example does not depend on how many devices there are.
+    """
+
+    model: nn.Module
+
+    def init(self, rng: Key[Array, ""], batch: Batch) -> TrainState: ...
+
+    def train_step(
+        self, state: TrainState, batch: Batch, rng: Key[Array, ""], reduce: Callable[[PyTree], PyTree]
+    ) -> tuple[TrainState, dict[str, Array]]: ...
+
+    def eval_step(self, state: TrainState, batch: Batch) -> dict[str, Array]: ...
+
+    def metrics(self) -> Metrics: ...
+
+    def predict_step(self, state: TrainState, batch: Batch) -> Any: ...
+
+    def describe(self, outputs: Any) -> list[dict[str, Any]]: ...
+
+    def draw(self, state: TrainState, metrics: Metrics, source: Source) -> dict[str, Figure]: ...
+
+    def draw_predictions(self, pictures: list[np.ndarray], names: list[str], rows: list[dict]) -> Figure: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run, ready for `loop.train`.
+
+    Attributes:
+      name: the experiment file's name.
+      config: the plain values that it was built from, derived facts filled in; written to the workdir.
+      task: the problem, with its model and optimizer.
+      train_data, test_data: make the sources; called only by modes that read data.
+      picture_shape: (height, width, channels) of the pictures that the sources give.
+      read_picture: a picture file as the uint8 array that the task takes, for predict.
+      batch_size, eval_batch_size: global batch sizes.
+      steps: updates in the whole run.
+      seed: of initialisation, order of examples and all noise.
+      log_every, eval_every, checkpoint_every: in steps.
+      keep: how many of the newest checkpoints stay, besides the best.
+      best: the test metric, lower is better, that chooses the best checkpoint.
+      workers: threads that make batches ahead of the step.
+      prepare: downloads and builds the data, for `--mode=prepare`; None where there is nothing to prepare.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    task: Task
+    train_data: Callable[[], Source]
+    test_data: Callable[[], Source]
+    picture_shape: tuple[int, int, int]
+    read_picture: Callable[[Any], np.ndarray]
+    batch_size: int
+    eval_batch_size: int
+    steps: int
+    seed: int
+    log_every: int
+    eval_every: int
+    checkpoint_every: int
+    keep: int = 2
+    best: str = "error"
+    workers: int = 2
+    prepare: Callable[[], None] | None = None

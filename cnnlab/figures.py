@@ -1,0 +1,72 @@
+"""Figures that people read: curves, confusions, filters, contact sheets. Each returns a matplotlib figure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Each metric of a run against the step, one panel a metric, one line a split.
+
+    Args:
+      rows: of metrics.jsonl: "step", "split", and metrics by name.
+    """
+    names = sorted({name for row in rows for name in row} - {"step", "split", "count"})
+    figure = Figure(figsize=(5 * max(len(names), 1), 3.5), layout="constrained")
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), i + 1, title=name, xlabel="step")
+        for split in sorted({row["split"] for row in rows}, reverse=True):
+            points = [(row["step"], row[name]) for row in rows if row["split"] == split and name in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=split, marker="." if len(points) < 50 else None)
+        if all(row.get(name, 1) > 0 for row in rows):
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+    return figure
+
+
+def confusion(matrix: Int[np.ndarray, "k k"], class_names: Sequence[str]) -> Figure:
+    """The confusion matrix; the colour is the share of the true class, the number the count."""
+    classes = len(matrix)
+    size = min(max(4.0, 0.45 * classes + 2), 16)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    wrong = int(matrix.sum() - np.trace(matrix))
+    axes = figure.add_subplot(
+        xlabel="predicted", ylabel="true", title=f"{wrong} of {matrix.sum()} wrong ({wrong / max(matrix.sum(), 1):.2%})"
+    )
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if classes <= 30:
+        axes.set_xticks(range(classes), class_names, rotation=90 if max(map(len, class_names)) > 2 else 0)
+        axes.set_yticks(range(classes), class_names)
+        for i, j in np.argwhere(matrix):
+            axes.text(j, i, matrix[i, j], ha="center", va="center", color="white" if share[i, j] > 0.5 else "black")
+    return figure
+
+
+def filter_tiles(kernel: Float[np.ndarray, "h w c k"], title: str) -> Figure:
+    """Filters as tiles: in colour where they see three channels, else in grey, black the lowest weight of all."""
+    low, high = float(kernel.min()), float(kernel.max())
+    tiles = np.moveaxis((kernel - low) / max(high - low, 1e-12), -1, 0)
+    return contact_sheet(list(tiles), [""] * len(tiles), f"{title}, weights {low:.2f} (black) to {high:.2f} (white)")
+
+
+def contact_sheet(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str) -> Figure:
+    """Pictures (h, w, 1 or 3) in a grid, each under its title; uint8, or floats from 0 to 1."""
+    columns = min(len(pictures), max(4, math.ceil(math.sqrt(len(pictures)))))
+    rows = math.ceil(len(pictures) / columns)
+    titled = any(titles)
+    figure = Figure(figsize=(max(1.5 * columns, 5), (1.9 if titled else 1.5) * rows + 0.5), layout="constrained")
+    figure.suptitle(heading)
+    for i, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        white = 255 if picture.dtype == np.uint8 else 1
+        axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=white)
+        axes.set_title(title, fontsize=8)
+        axes.axis("off")
+    return figure

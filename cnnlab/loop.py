@@ -1,0 +1,325 @@
+"""THE training loop and THE evaluation loop."""
+
+import functools
+import math
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+from cnnlab import figures, parallel, workdirs
+from cnnlab.checkpoint import Checkpoints
+from cnnlab.data import pipeline
+from cnnlab.data.source import Source
+from cnnlab.errors import Interrupted, UserError
+from cnnlab.experiment import Experiment, Metrics
+from cnnlab.progress import Progress
+from cnnlab.rngs import stream_key
+from cnnlab.state import TrainState
+from cnnlab.writer import Writer, save_figures
+
+
+IN_FLIGHT = 2  # steps queued on the device; more would only pile up batches in its memory
+DRAW_EVERY = 60.0  # seconds between drawings of the figures during training; they are always drawn at the end
+
+
+class Stop:
+    """Remembers that SIGINT or SIGTERM came. A second one acts at once, as it would have without this."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+
+    def __call__(self, signum: int, frame: Any) -> None:
+        self.signum = signum
+        signal.signal(signum, signal.SIG_DFL)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """A `Stop` that listens while the block runs (in the main thread; elsewhere it stays silent)."""
+    stop = Stop()
+    before = {}
+    with suppress(ValueError):  # signals can be set in the main thread only; a notebook may run in another
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            before[signum] = signal.signal(signum, stop)
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def initial_state(experiment: Experiment) -> TrainState:
+    """The state before the first step: a pure function of the experiment's seed. Jitted: much faster than op by op."""
+    batch = {"image": np.zeros((1, *experiment.picture_shape), np.uint8)}
+    return jax.jit(experiment.task.init)(stream_key(experiment.seed, "init"), batch)
+
+
+def state_template(experiment: Experiment) -> TrainState:
+    """Shapes and dtypes of the state, without computing it."""
+    return jax.eval_shape(lambda: initial_state(experiment))
+
+
+def restored_state(experiment: Experiment, workdir: Path, which: str = "latest") -> TrainState:
+    """The state of a trained workdir, on all devices.
+
+    Args:
+      experiment: what was trained there.
+      workdir: the run's folder.
+      which: "latest" or "best".
+
+    Raises:
+      UserError: where there is no checkpoint.
+    """
+    checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best)
+    try:
+        restored = checkpoints.restore(state_template(experiment), which)
+    finally:
+        checkpoints.close()
+    if restored is None:
+        raise UserError(f"{workdir} holds no trained state: train first with --mode=train --workdir={workdir}")
+    return parallel.replicate(restored.state)
+
+
+def train_batches(experiment: Experiment, source: Source, start: int) -> Iterator[dict[str, Any]]:
+    """This process's training batches from number `start` on, placed on its devices, made ahead by threads."""
+    share = parallel.process_share(experiment.batch_size)
+
+    def make(n):
+        return parallel.shard(pipeline.train_batch(source, experiment.seed, n, experiment.batch_size, share))
+
+    return pipeline.prefetch(make, start, experiment.steps, experiment.workers)
+
+
+def evaluate(
+    experiment: Experiment,
+    state: TrainState,
+    source: Source,
+    eval_step: Callable | None = None,
+    stop: Stop | None = None,
+) -> Metrics | None:
+    """The scores of `state` on every example of `source`, each counted once.
+
+    Args:
+      experiment: whose task it is.
+      state: replicated.
+      source: the examples.
+      eval_step: compiled by `parallel.compile_eval_step`, to compile it once for many evaluations.
+      stop: ends the evaluation early when a signal has come; the result is then None.
+    """
+    eval_step = eval_step or parallel.compile_eval_step(experiment.task.eval_step)
+    size = experiment.eval_batch_size
+    share = parallel.process_share(size)
+
+    def make(n):
+        return parallel.shard(pipeline.eval_batch(source, n, size, share))
+
+    metrics = experiment.task.metrics()
+    for batch in pipeline.prefetch(make, 0, pipeline.eval_batch_count(source, size), experiment.workers):
+        if stop is not None and parallel.any_process(bool(stop.signum)):
+            return None
+        metrics.add(parallel.gather(eval_step(state, batch)))
+    return metrics
+
+
+def train(
+    experiment: Experiment,
+    workdir: Path,
+    overwrite: bool = False,
+    on_report: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+) -> dict[str, float]:
+    """Trains to the experiment's last step, going on from the workdir's newest checkpoint where there is one.
+
+    Everything that happens at step n depends on the seed and n alone, so a run that is interrupted and started again
+    ends bit for bit as one that was not.
+
+    Args:
+      experiment: what to train.
+      workdir: the run's folder; made where it is missing.
+      overwrite: delete a run of another configuration that the workdir holds, instead of refusing.
+      on_report: called after every report with the step and the mean training metrics since the last.
+
+    Returns:
+      The last test scores.
+
+    Raises:
+      Interrupted: SIGINT or SIGTERM came; the state is saved.
+      UserError: bad data, a loss that is not finite, or no room in the workdir.
+    """
+    workdirs.check_same_run(workdir, experiment, overwrite)
+    source, test = experiment.train_data(), experiment.test_data()
+    check_room(experiment, workdir)
+    if parallel.is_main():
+        workdirs.claim(workdir, experiment)
+    parallel.wait_for_all("workdir claimed")
+    checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best)
+    writer = None
+    try:
+        restored = checkpoints.restore(state_template(experiment))
+        state = parallel.replicate(restored.state if restored else initial_state(experiment))
+        start = int(state.step)
+        writer = Writer(workdir, start) if parallel.is_main() else None
+        run = _Run(experiment, workdir, source, test, checkpoints, writer, restored.pending if restored else [])
+        run.on_report = on_report
+        with stop_on_signals() as stop:
+            return run.go(state, start, stop)
+    finally:
+        checkpoints.close()
+        if writer is not None:
+            writer.close()
+
+
+def check_room(experiment: Experiment, workdir: Path) -> None:
+    """Raises a `UserError` unless the workdir can be written and has room for the checkpoints that it will hold."""
+    if not parallel.is_main():
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / ".probe"
+        probe.write_bytes(b"0")
+        probe.unlink()
+        free = shutil.disk_usage(workdir).free
+    except OSError as error:
+        raise UserError(f"cannot write to {workdir}: {error.strerror}; choose another --workdir") from error
+    size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state_template(experiment)))
+    needed = size * (experiment.keep + 2) + (1 << 20)  # the last few, the best, and the one being written
+    if free < needed:
+        raise UserError(
+            f"{workdir} has {free / 1e6:.1f} MB free and the checkpoints need {needed / 1e6:.1f} MB: "
+            "free some or choose another --workdir"
+        )
+
+
+class _Run:
+    """The parts of one call of `train`, and what happens between steps."""
+
+    def __init__(self, experiment, workdir, source, test, checkpoints, writer, pending):
+        self.experiment, self.workdir, self.source, self.test = experiment, workdir, source, test
+        self.checkpoints, self.writer = checkpoints, writer
+        # Metrics of the steps since the last report: plain numbers from a checkpoint, then arrays on the devices.
+        self.pending = list(pending)
+        self.eval_step = parallel.compile_eval_step(experiment.task.eval_step)
+        self.scores: dict[str, float] = {}
+        self.drawn = time.perf_counter()
+
+    def go(self, state: TrainState, start: int, stop: Stop) -> dict[str, float]:
+        experiment = self.experiment
+        train_step = parallel.compile_train_step(experiment.task.train_step)
+        key = jax.jit(functools.partial(stream_key, experiment.seed, "train"))
+        progress = Progress(experiment.name, start, experiment.steps, experiment.batch_size)
+        batches = train_batches(experiment, self.source, start)
+        last = experiment.steps
+        step = start
+        try:
+            while True:
+                self.check_stop(state, step, stop)
+                if step == last or (step and step % experiment.eval_every == 0):
+                    self.evaluate(state, step, stop, progress)
+                if step == last or (step and step % experiment.checkpoint_every == 0):
+                    self.save(state, step)
+                if step == last:
+                    break
+                state, metrics = train_step(state, next(batches), key(step))
+                self.pending.append(metrics)
+                if len(self.pending) > IN_FLIGHT:
+                    jax.block_until_ready(self.pending[-IN_FLIGHT - 1])
+                step += 1
+                progress.step(step)
+                if step == last or step % experiment.log_every == 0:
+                    self.report(step, progress)
+        finally:
+            progress.close()
+        self.checkpoints.finish()
+        return self.scores
+
+    def check_stop(self, state: TrainState, step: int, stop: Stop) -> None:
+        # Processes must agree on the step they stop at; asking each other at every step would cost too much.
+        agreed = parallel.process_count() == 1 or step % self.experiment.log_every == 0
+        if agreed and parallel.any_process(bool(stop.signum)):
+            self.save_and_stop(state, step, stop)
+
+    def save_and_stop(self, state: TrainState, step: int, stop: Stop) -> NoReturn:
+        self.save(state, step)
+        self.checkpoints.finish()
+        name = signal.Signals(stop.signum).name if stop.signum else "a signal to another process"
+        raise Interrupted(f"{name}: saved at step {step}; the same command goes on from there", stop.signum)
+
+    def fetch_pending(self, step: int) -> list[dict[str, float]]:
+        """The pending metrics as plain numbers; raises a `UserError` naming the first step whose loss is not finite."""
+        fetched = [{k: float(v) for k, v in row.items()} for row in jax.device_get(self.pending)]
+        for i, row in enumerate(fetched):
+            if not math.isfinite(row["loss"]):
+                bad = step - len(fetched) + i + 1
+                self.checkpoints.finish()
+                kept = self.checkpoints.steps()
+                raise UserError(
+                    f"the loss is {row['loss']} at step {bad} of {self.experiment.name}: lower the learning rate; "
+                    + (f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was written yet")
+                )
+        self.pending = fetched
+        return fetched
+
+    def report(self, step: int, progress: Progress) -> None:
+        rows = self.fetch_pending(step)
+        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        rates = progress.report(step, means)
+        if self.writer is not None:
+            self.writer.write(step, "train", means, rates)
+        self.pending = []
+        self.on_report(step, means)
+
+    def evaluate(self, state: TrainState, step: int, stop: Stop, progress: Progress) -> None:
+        began = time.perf_counter()
+        metrics = evaluate(self.experiment, state, self.test, self.eval_step, stop)
+        if metrics is None:
+            self.save_and_stop(state, step, stop)
+        self.scores = metrics.compute()
+        progress.say(describe(f"test at step {step}", self.scores))
+        if self.writer is not None:
+            if not self.writer.has(step, "test"):
+                self.writer.write(step, "test", self.scores, {})
+            if step == self.experiment.steps or began - self.drawn > DRAW_EVERY:
+                drawn = self.experiment.task.draw(state, metrics, self.test)
+                save_figures(self.workdir / "figures", {"curves": figures.curves(self.writer.rows), **drawn})
+                self.drawn = time.perf_counter()
+        progress.pause(time.perf_counter() - began)
+
+    def save(self, state: TrainState, step: int) -> None:
+        pending = self.fetch_pending(step)
+        evaluated = self.writer is not None and self.writer.has(step, "test")
+        self.checkpoints.save(step, state, pending, self.scores if evaluated else None)
+
+
+def describe(what: str, scores: dict[str, float]) -> str:
+    """Scores as a line: errors in per cent, counts whole."""
+
+    def show(name, value):
+        if name.endswith("error"):
+            return f"{name} {value:.2%}"
+        return f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}"
+
+    return f"{what}: " + "  ".join(show(name, value) for name, value in scores.items())
+
+
+def train_and_say(experiment: Experiment, workdir: Path, overwrite: bool) -> None:
+    """`train`, with last lines that say what came of it and where it is."""
+    scores = train(experiment, workdir, overwrite)
+    if parallel.is_main():
+        print(describe(f"{experiment.name} after {experiment.steps} steps", scores))
+        print(f"checkpoints, metrics and figures are in {workdir}")
+
+
+def evaluate_and_say(experiment: Experiment, workdir: Path, which: str) -> None:
+    """Tests a trained workdir, draws the figures anew and prints the scores."""
+    state = restored_state(experiment, workdir, which)
+    test = experiment.test_data()
+    metrics = evaluate(experiment, state, test)
+    if parallel.is_main():
+        save_figures(workdir / "figures", experiment.task.draw(state, metrics, test))
+        print(describe(f"{experiment.name} at step {int(state.step)}", metrics.compute()))

@@ -1,0 +1,1 @@
+"""Scores: sums and counts on the host, added up over every example once."""

@@ -1,0 +1,1 @@
+"""Networks: pure Flax modules, one file per paper."""

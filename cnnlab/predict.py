@@ -1,0 +1,85 @@
+"""Prediction on picture files: what `--mode=predict` does."""
+
+import glob
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cnnlab import parallel
+from cnnlab.data.pictures import SUFFIXES, CorruptPicture
+from cnnlab.errors import UserError
+from cnnlab.experiment import Experiment
+from cnnlab.state import TrainState
+from cnnlab.writer import save_figures, write_whole
+
+SHEET = 100  # pictures on the contact sheet
+
+
+def find_pictures(pattern: str) -> list[Path]:
+    """The files that a path or glob names, sorted; a folder stands for the pictures in it.
+
+    Raises:
+      UserError: nothing matches.
+    """
+    path = Path(pattern).expanduser()
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES]
+    elif path.is_file():
+        found = [path]
+    else:
+        found = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
+    if not found:
+        raise UserError(f"--input={pattern} matches no picture")
+    return sorted(found)
+
+
+def predict(experiment: Experiment, state: TrainState, files: list[Path]) -> tuple[list[Path], list[np.ndarray], list]:
+    """Predictions for picture files.
+
+    Returns:
+      The files that could be read, their pictures as the network saw them, and one row each of plain values.
+
+    Raises:
+      UserError: none can be read. Some that cannot are named on stderr and left out.
+    """
+    read, pictures = [], []
+    for file in files:
+        try:
+            pictures.append(experiment.read_picture(file))
+            read.append(file)
+        except CorruptPicture as error:
+            print(f"left out: {error}", file=sys.stderr)
+    if not read:
+        raise UserError(f"none of the {len(files)} pictures can be read")
+    if len(read) < len(files):
+        print(f"{len(files) - len(read)} of {len(files)} pictures are left out", file=sys.stderr)
+    step = jax.jit(experiment.task.predict_step)
+    rows = []
+    size = min(experiment.eval_batch_size, len(pictures))
+    for start in range(0, len(pictures), size):
+        chunk = pictures[start : start + size]
+        # The last batch is padded, so that one compiled program serves all.
+        image = np.stack(chunk + [chunk[-1]] * (size - len(chunk)))
+        outputs = jax.tree.map(lambda x, n=len(chunk): np.asarray(x)[:n], step(state, {"image": image}))
+        rows += experiment.task.describe(outputs)
+    return read, pictures, rows
+
+
+def predict_and_save(experiment: Experiment, state: TrainState, workdir: Path, files: list[Path]) -> None:
+    """Prints the likeliest classes of each picture, writes predictions.jsonl and figures/predictions.png."""
+    files, pictures, rows = predict(experiment, state, files)
+    if not parallel.is_main():
+        return
+    for file, row in zip(files, rows, strict=True):
+        print(
+            f"{file}  " + "  ".join(f"{c} {p:.1%}" for c, p in zip(row["classes"], row["probabilities"], strict=True))
+        )
+    lines = [json.dumps({"file": str(file), **row}) + "\n" for file, row in zip(files, rows, strict=True)]
+    write_whole(workdir / "predictions.jsonl", "".join(lines).encode())
+    names = [file.name for file in files]
+    sheet = experiment.task.draw_predictions(pictures[:SHEET], names[:SHEET], rows[:SHEET])
+    save_figures(workdir / "figures", {"predictions": sheet})
+    print(f"written: {workdir / 'predictions.jsonl'} and {workdir / 'figures' / 'predictions.png'}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Problems: loss, train step, evaluation step, prediction and pictures, one file per problem."""

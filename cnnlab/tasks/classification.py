@@ -1,0 +1,142 @@
+"""Classification: one label a picture."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
+from matplotlib.figure import Figure
+
+from cnnlab import figures
+from cnnlab.data.source import Source
+from cnnlab.inspect.filters import first_layer_kernel
+from cnnlab.metrics.classification import ClassificationMetrics
+from cnnlab.state import TrainState
+from cnnlab.tasks.supervised import make_train_step
+
+Loss = Callable[[Float[Array, "n k"], Int[Array, " n"]], Float[Array, " n"]]
+
+
+def cross_entropy(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
+    """−log softmax(logits) at the label, per example, in nats."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """The task of every classification network.
+
+    Attributes:
+      model: `(x, *, train) → logits`.
+      optimizer: an optax transformation.
+      preprocess: stored uint8 pictures → the network's input, on the device.
+      class_names: in the order of the labels.
+      loss: per example, of logits and labels.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    preprocess: Callable[[UInt8[Array, "n h w c"]], Float[Array, "n h2 w2 c"]]
+    class_names: tuple[str, ...]
+    loss: Loss = cross_entropy
+
+    def init(self, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainState:
+        """A fresh state; of `batch` only the shape of "image" counts."""
+        variables = dict(self.model.init(rng, self.preprocess(batch["image"][:1]), train=False))
+        params = variables.pop("params")
+        return TrainState(jnp.zeros((), jnp.int32), params, variables, self.optimizer.init(params))
+
+    def loss_fn(
+        self, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
+        """The mean loss of a training batch, with its error rate and the model's new state."""
+        logits, model_state = self.model.apply(
+            {"params": params, **model_state},
+            self.preprocess(batch["image"]),
+            train=True,
+            mutable=list(model_state),
+            rngs={"dropout": rng},
+        )
+        loss = self.loss(logits, batch["label"]).mean()
+        error = jnp.mean(jnp.argmax(logits, -1) != batch["label"])
+        return loss, ({"error": error}, model_state)
+
+    def train_step(
+        self, state: TrainState, batch: Mapping[str, Array], rng: Key[Array, ""], reduce: Callable[[PyTree], PyTree]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """One update; see `tasks/supervised.py`."""
+        return make_train_step(self.loss_fn, self.optimizer)(state, batch, rng, reduce)
+
+    def logits(self, state: TrainState, images: UInt8[Array, "n h w c"]) -> Float[Array, "n k"]:
+        """The network's outputs in evaluation mode."""
+        return self.model.apply(state.variables, self.preprocess(images), train=False)
+
+    def eval_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """What `ClassificationMetrics` adds up, per example."""
+        logits = self.logits(state, batch["image"])
+        label = batch["label"]
+        probabilities = jax.nn.softmax(logits)
+        predicted = jnp.argmax(logits, -1)
+        own = jnp.take_along_axis(logits, label[:, None], 1)
+        return {
+            "mask": batch["mask"],
+            "index": batch["index"],
+            "label": label,
+            "predicted": predicted,
+            "probability": jnp.take_along_axis(probabilities, predicted[:, None], 1)[:, 0],
+            "loss": self.loss(logits, label),
+            # How many classes score above the true one: 0 is right, under 5 is right among five.
+            "rank": jnp.sum(logits > own, -1),
+        }
+
+    def metrics(self) -> ClassificationMetrics:
+        """An empty sum."""
+        return ClassificationMetrics(len(self.class_names))
+
+    def predict_step(self, state: TrainState, batch: Mapping[str, Array]) -> Float[Array, "n k"]:
+        """The probability of each class."""
+        return jax.nn.softmax(self.logits(state, batch["image"]))
+
+    def describe(self, outputs: Float[np.ndarray, "n k"]) -> list[dict[str, Any]]:
+        """The five likeliest classes of each picture and their probabilities, best first, for people and JSON."""
+        rows = []
+        for probabilities in outputs:
+            best = np.argsort(-probabilities, kind="stable")[:5]
+            rows.append(
+                {
+                    "classes": [self.class_names[i] for i in best],
+                    "probabilities": [float(probabilities[i]) for i in best],
+                }
+            )
+        return rows
+
+    def draw(self, state: TrainState, metrics: ClassificationMetrics, source: Source) -> dict[str, Figure]:
+        """The figures of a finished evaluation: confusions, the worst mistakes, the first layer's filters."""
+        drawn = {"confusion": figures.confusion(metrics.confusion, self.class_names)}
+        kernel = first_layer_kernel(jax.device_get(state.params))
+        if kernel is not None:
+            name, weights = kernel
+            drawn["filters"] = figures.filter_tiles(weights, f"{name}: {weights.shape[-1]} filters")
+        worst = metrics.worst()
+        if worst:
+            pictures = source.batch(np.array([row["index"] for row in worst]))["image"]
+            titles = [
+                f"{self.class_names[row['label']]} taken for\n"
+                f"{self.class_names[row['predicted']]} ({row['probability']:.0%})"
+                for row in worst
+            ]
+            drawn["worst_mistakes"] = figures.contact_sheet(list(pictures), titles, "The surest mistakes")
+        return drawn
+
+    def draw_predictions(self, pictures: list[np.ndarray], names: list[str], rows: list[dict[str, Any]]) -> Figure:
+        """A contact sheet of pictures with their likeliest class."""
+        titles = [
+            f"{name}\n{row['classes'][0]} ({row['probabilities'][0]:.0%})"
+            for name, row in zip(names, rows, strict=True)
+        ]
+        return figures.contact_sheet(pictures, titles, "Predictions")

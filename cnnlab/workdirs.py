@@ -1,0 +1,71 @@
+"""Whose run a workdir holds: config.json, and the check that two configurations do not share a folder."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cnnlab.errors import UserError
+from cnnlab.experiment import Experiment
+from cnnlab.writer import write_whole
+
+# What a run writes, and all that --overwrite deletes.
+CONTENTS = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "figures", "predictions.jsonl")
+
+
+def read(workdir: Path) -> dict[str, Any] | None:
+    """The experiment's name and configuration ("experiment", "config") of a workdir, or None where none was run."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        return {"experiment": found["experiment"], "config": found["config"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: restore it, or use another --workdir") from error
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields by their dotted names.
+
+    >>> flatten({"data": {"size": 3}})
+    {'data.size': 3}
+    """
+    flat = {}
+    for name, value in config.items():
+        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
+    return flat
+
+
+def differences(experiment: Experiment, found: Mapping[str, Any]) -> list[str]:
+    """The fields in which a workdir's configuration differs from an experiment's, as "field: theirs → ours"."""
+    if found["experiment"] != experiment.name:
+        return [f"experiment: {found['experiment']} → {experiment.name}"]
+    theirs, ours = flatten(found["config"]), flatten(json.loads(json.dumps(experiment.config)))
+    fields = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    return [f"{name}: {theirs.get(name)!r} → {ours.get(name)!r}" for name in fields]
+
+
+def check_same_run(workdir: Path, experiment: Experiment, overwrite: bool) -> None:
+    """Raises a `UserError` if the workdir holds the run of another configuration, unless that may be overwritten."""
+    found = read(workdir)
+    different = differences(experiment, found) if found else []
+    if different and not overwrite:
+        raise UserError(
+            f"{workdir} holds another run; it differs in {'; '.join(different)}. "
+            "Use another --workdir, or --overwrite to delete that run"
+        )
+
+
+def claim(workdir: Path, experiment: Experiment) -> None:
+    """Writes config.json, deleting what a run of another configuration left; the run's own checkpoints stay."""
+    found = read(workdir)
+    if found and not differences(experiment, found):
+        return
+    if found:
+        for name in CONTENTS:
+            path = workdir / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    content = {"experiment": experiment.name, "config": experiment.config}
+    write_whole(workdir / "config.json", (json.dumps(content, indent=2) + "\n").encode())

@@ -1,0 +1,79 @@
+"""The launcher: absl flags → experiment → mode. `python launch.py` alone lists the experiments."""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from cnnlab import configs
+from cnnlab.errors import UserError
+
+FLAGS = flags.FLAGS
+MODES = ("train", "eval", "predict", "summary", "benchmark", "prepare")
+flags.DEFINE_string("experiment", None, "Which file of experiments/; default: the one that the workdir holds.")
+flags.DEFINE_string("workdir", None, "The run's folder; default: runs/EXPERIMENT.")
+flags.DEFINE_enum("mode", "train", MODES, "What to do.")
+flags.DEFINE_string("input", None, "predict: a picture, a folder of pictures, or a glob in quotes.")
+flags.DEFINE_enum("checkpoint", "latest", ("latest", "best"), "eval and predict: which checkpoint.")
+flags.DEFINE_string("data_dir", None, "Where TFDS data sets lie; default: $TFDS_DATA_DIR or ~/tensorflow_datasets.")
+flags.DEFINE_bool("overwrite", False, "train: delete the run of another configuration that the workdir holds.")
+flags.DEFINE_bool("debug", False, "Show the traceback of a mistake.")
+flags.DEFINE_string("coordinator", None, "With several processes: host:port of process 0.")
+flags.DEFINE_integer("num_processes", 1, "With several processes: how many there are.")
+flags.DEFINE_integer("process_id", 0, "With several processes: this one's number, from 0.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs one command line; `--config.*` flags exist only once the experiment is known, hence two passes."""
+    app.define_help_flags()
+    rest = FLAGS(argv, known_only=True)
+    if FLAGS.experiment is None and FLAGS.workdir is None:
+        configs.refuse_unknown(rest, FLAGS)
+        print("\n".join(f"{name:20} {line}" for name, line in configs.first_lines().items()))
+        print("\nRun one with: python launch.py --experiment=NAME [--mode=...] [--config.field=value]")
+        return
+    if FLAGS.data_dir:
+        os.environ["TFDS_DATA_DIR"] = FLAGS.data_dir
+    name, workdir, config = configs.choose(FLAGS.experiment, FLAGS.workdir, trains=FLAGS.mode == "train")
+    configs.check_overrides(config, rest)
+    overrides = config_flags.DEFINE_config_dict("config", config)
+    configs.refuse_unknown(FLAGS(argv)[1:], FLAGS)
+    run(FLAGS.mode, name, overrides.value, workdir)
+
+
+def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path) -> None:
+    """One mode of one experiment. Imports are late: each mode pays for what it needs."""
+    if mode == "predict" and not FLAGS.input:
+        raise UserError("--mode=predict needs --input: a picture, a folder of pictures, or a glob in quotes")
+    from cnnlab import loop, parallel
+
+    parallel.set_up(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    experiment = configs.load(name).build(config)
+    if mode == "train":
+        loop.train_and_say(experiment, workdir, FLAGS.overwrite)
+    elif mode == "eval":
+        loop.evaluate_and_say(experiment, workdir, FLAGS.checkpoint)
+    elif mode == "predict":
+        from cnnlab import predict
+
+        files = predict.find_pictures(FLAGS.input)
+        state = loop.restored_state(experiment, workdir, FLAGS.checkpoint)
+        predict.predict_and_save(experiment, state, workdir, files)
+    elif mode == "summary":
+        from cnnlab import summary
+
+        print(summary.report(experiment))
+    elif mode == "benchmark":
+        from cnnlab import benchmark
+
+        print(benchmark.report(experiment, benchmark.measure(experiment)))
+    elif experiment.prepare is None:
+        print(f"{name} needs no preparation")
+    else:
+        experiment.prepare()
+
+
+if __name__ == "__main__":
+    sys.exit(configs.exit_code(lambda: main(sys.argv), debug="--debug" in sys.argv))
