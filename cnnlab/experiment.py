@@ -26,8 +26,8 @@ class Metrics(Protocol):
 class Task(Protocol):
     """A problem: model, loss and optimizer behind pure functions. See `tasks/classification.py` for one.
 
-    `train_step`'s `reduce` is the mean over devices: `parallel.identity` under `jax.jit`, `lax.pmean` on many devices. Its
-    `rng` is the step's key, the same on every device; `batch["position"]` says which examples of the global batch a
+    `train_step`'s `reduce` is the mean over devices: `parallel.identity` under `jax.jit`, `lax.pmean` on many devices.
+    Its `rng` is the step's key, the same on every device; `batch["position"]` says which examples of the global batch a
     device holds, so what is drawn per example does not depend on how many devices there are.
     """
 

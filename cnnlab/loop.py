@@ -24,7 +24,6 @@ from cnnlab.rngs import stream_key
 from cnnlab.state import TrainState
 from cnnlab.writer import Writer, save_figures
 
-
 IN_FLIGHT = 2  # steps queued on the device; more would only pile up batches in its memory
 DRAW_EVERY = 60.0  # seconds between drawings of the figures during training; they are always drawn at the end
 

@@ -1,8 +1,8 @@
 """Devices and processes: the only file that names pmap, an axis, a device or a process.
 
-A step is written for one device and takes `reduce`, the mean over devices. Here it becomes one program on all devices of
-all processes: the state is replicated, the batch is split, and `reduce` is `lax.pmean`. In a notebook the same step runs
-under `jax.jit` with `reduce=identity`.
+A step is written for one device and takes `reduce`, the mean over devices. Here it becomes one program on all devices
+of all processes: the state is replicated, the batch is split, and `reduce` is `lax.pmean`. In a notebook the same step
+runs under `jax.jit` with `reduce=identity`.
 """
 
 import functools
@@ -30,8 +30,8 @@ def identity(tree: PyTree) -> PyTree:
 def set_up(coordinator: str | None, num_processes: int, process_id: int) -> None:
     """Readies this process for computing. Call it before anything touches a device.
 
-    Compiled programs are kept in JAX_COMPILATION_CACHE_DIR (default ~/.cache/cnnlab/xla), so that the same program starts
-    faster the next time.
+    Compiled programs are kept in JAX_COMPILATION_CACHE_DIR (default ~/.cache/cnnlab/xla), so that the same program
+    starts faster the next time.
 
     Args:
       coordinator: host:port of process 0; None where there is one process only.

@@ -1,9 +1,11 @@
-"""LeNet-5 (LeCun et al. 1998), the paper's net, on 1,797 real 8×8 digits that come with scikit-learn.
+"""LeNet-5, the paper's net, on 1,797 real digits that come with scikit-learn: no download, under a minute.
 
-python launch.py --experiment=lenet_digits
+Paper: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998, section II.
+Command: python launch.py --experiment=lenet_digits
 """
 
 import functools
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
@@ -12,6 +14,7 @@ from cnnlab.configs import plain
 from cnnlab.data.digits import CLASS_NAMES, TRAIN_EXAMPLES, digits
 from cnnlab.data.pictures import read_picture
 from cnnlab.data.preprocess import pad_and_scale
+from cnnlab.data.source import Source
 from cnnlab.experiment import Experiment
 from cnnlab.models.lenet import LeNet, map_loss
 from cnnlab.optim import adam_cosine
@@ -19,41 +22,62 @@ from cnnlab.tasks.classification import Classification, cross_entropy
 
 
 def get_config() -> ConfigDict:
-    """Plain values; every one can be overridden as --config.field=value."""
+    """Plain values; each can be overridden as --config.field=value."""
     config = ConfigDict()
     config.variant = "paper"  # "paper": sparse C3, trainable subsampling, tanh, RBF; "modern": ReLU, max pool, softmax
     config.j = 1.0  # of the RBF outputs' loss (equation 9): beyond it, a wrong class's penalty grows no further
-    config.batch_size = 64  # of all devices together; they must divide it
+    config.batch_size = 64  # of all devices together, which must divide it
     config.eval_batch_size = 360  # likewise
-    config.epochs = 60.0  # passes over the 1,438 training digits
+    config.epochs = 60.0  # passes over the training pictures
     config.learning_rate = 3e-3  # Adam's at the first step; it falls to 0 along half a cosine
-    config.weight_decay = 0.0  # decoupled
-    config.invert = False  # predict: True for dark ink on white paper
-    config.seed = 0  # of the initial weights and the order of examples
-    config.log_every = 20  # steps between rows of metrics.jsonl
-    config.eval_every = 440  # steps between tests
-    config.checkpoint_every = 440  # steps between checkpoints
+    config.weight_decay = 0.0  # decoupled, times the learning rate
+    config.invert = False  # predict: True for dark ink on white paper, as the net learns white ink on black
+    config.seed = 0  # of the initial weights and of the order of the examples
+    config.log_every = 50  # steps between reports
+    config.eval_every = 450  # steps between tests
+    config.checkpoint_every = 450  # steps between checkpoints
     return config
 
 
 def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
-    steps = round(config.epochs * TRAIN_EXAMPLES / config.batch_size)
-    paper = config.variant == "paper"
-    return Experiment(
+    return assemble(
+        config,
         name="lenet_digits",
-        config=plain(config),
-        task=Classification(
-            model=LeNet(num_classes=10, variant=config.variant),
-            optimizer=adam_cosine(config.learning_rate, steps, config.weight_decay),
-            preprocess=functools.partial(pad_and_scale, size=32, low=-0.1, high=1.175),
-            class_names=CLASS_NAMES,
-            loss=functools.partial(map_loss, j=config.j) if paper else cross_entropy,
-        ),
+        class_names=CLASS_NAMES,
+        train_examples=TRAIN_EXAMPLES,
         train_data=functools.partial(digits, "train"),
         test_data=functools.partial(digits, "test"),
+    )
+
+
+def assemble(
+    config: ConfigDict,
+    name: str,
+    class_names: tuple[str, ...],
+    train_examples: int,
+    train_data: Callable[[], Source],
+    test_data: Callable[[], Source],
+    prepare: Callable[[], None] | None = None,
+) -> Experiment:
+    """LeNet-5 on any pictures of 28×28 grey pixels; the experiments on other data use it too."""
+    parallel.check_batch_size("config.batch_size", config.batch_size)
+    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    steps = round(config.epochs * train_examples / config.batch_size)
+    rbf_loss = functools.partial(map_loss, j=config.j)
+    return Experiment(
+        name=name,
+        config=plain(config),
+        task=Classification(
+            model=LeNet(num_classes=len(class_names), variant=config.variant),
+            optimizer=adam_cosine(config.learning_rate, steps, config.weight_decay),
+            preprocess=functools.partial(pad_and_scale, size=32, low=-0.1, high=1.175),
+            class_names=class_names,
+            loss=rbf_loss if config.variant == "paper" else cross_entropy,
+        ),
+        train_data=train_data,
+        test_data=test_data,
+        prepare=prepare,
         picture_shape=(28, 28, 1),
         read_picture=functools.partial(read_picture, shape=(28, 28, 1), invert=config.invert),
         batch_size=config.batch_size,

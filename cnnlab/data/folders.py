@@ -59,8 +59,8 @@ def split_listing(folder: Path, test_share: float) -> tuple[Listing, Listing]:
     """The training and the test pictures of a folder.
 
     If the folder holds "train" and "test" (or "val") folders, each with class folders, those are used. Otherwise
-    `test_share` of the pictures is held out, chosen by a hash of each file's path within the folder: a picture keeps its
-    side when others are added.
+    `test_share` of the pictures is held out, chosen by a hash of each file's path within the folder: a picture keeps
+    its side when others are added.
     """
     test = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
     if test is not None and (folder / "train").is_dir():

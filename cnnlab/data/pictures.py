@@ -64,9 +64,9 @@ def _open(data: bytes, shape: tuple[int, int, int]) -> Image.Image:
         return ImageOps.exif_transpose(header).convert("RGB")
     # At an eighth to a whole of its size, whichever is the least that is not smaller than what is wanted.
     grey = shape[2] == 1
-    smallest = dict(min_height=shape[0], min_width=shape[1])
+    smallest = {"min_height": shape[0], "min_width": shape[1]}
     if header.getexif().get(0x0112, 1) > 4:  # turned by 90°: height and width change places
-        smallest = dict(min_height=shape[1], min_width=shape[0])
+        smallest = {"min_height": shape[1], "min_width": shape[0]}
     array = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", **smallest)
     image = Image.fromarray(array.squeeze(-1) if grey else array)
     image.getexif().update(header.getexif())

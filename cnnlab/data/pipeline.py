@@ -1,7 +1,7 @@
 """Batches as a pure function of (seed, n), made ahead of the step by threads.
 
-The order of an epoch depends on (seed, epoch) alone, and batch n on (seed, n) alone. A resumed run therefore sees exactly
-the batches that an uninterrupted one would, and no iterator has a state to save.
+The order of an epoch depends on (seed, epoch) alone, and batch n on (seed, n) alone. A resumed run therefore sees
+exactly the batches that an uninterrupted one would, and no iterator has a state to save.
 """
 
 import functools
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cnnlab.data.source import Source
+from cnnlab.errors import UserError
 
 T = TypeVar("T")
 
@@ -26,8 +27,8 @@ def epoch_order(seed: int, epoch: int, size: int) -> Int[np.ndarray, " size"]:
 def batch_indices(seed: int, n: int, batch_size: int, size: int) -> Int[np.ndarray, " batch_size"]:
     """Which examples are in training batch n.
 
-    The epochs' orders stand end to end, so each epoch holds each example once, also where the batch size does not divide
-    the number of examples.
+    The epochs' orders stand end to end, so each epoch holds each example once, also where the batch size does not
+    divide the number of examples.
     """
     positions = np.arange(n * batch_size, (n + 1) * batch_size)
     epochs, offsets = np.divmod(positions, size)
@@ -47,6 +48,8 @@ def train_batch(source: Source, seed: int, n: int, batch_size: int, share: slice
     indices = batch_indices(seed, n, batch_size, len(source))[share]
     batch = source.batch(indices)
     mask = batch.pop("mask", None)
+    if mask is not None and not mask.any():
+        raise UserError(f"not one of the {len(indices)} pictures of training batch {n} can be read")
     if mask is not None and not mask.all():
         rows = np.where(mask > 0, np.arange(len(indices)), np.argmax(mask > 0))
         batch = {name: array[rows] for name, array in batch.items()}

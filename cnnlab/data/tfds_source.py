@@ -75,26 +75,19 @@ class RecordSource:
         return {"image": image, "label": label, **({} if mask.all() else {"mask": mask})}
 
 
-def tfds_source(
-    name: str, split: str, shape: tuple[int, int, int], examples: int | None = None, workers: int = 2
-) -> Source:
+def tfds_source(name: str, split: str, shape: tuple[int, int, int], workers: int = 2) -> Source:
     """The labelled pictures of a TFDS split: in memory if they fit, else decoded batch by batch.
 
     Args:
       name: of the data set, for example "mnist".
       split: for example "train" or "test[:1000]".
       shape: (height, width, channels) that pictures are resized to.
-      examples: how many the experiment counts on; another number is an error.
       workers: threads that decode.
 
     Raises:
-      UserError: see `open_split`; or the split has another number of examples; or none of them can be decoded.
+      UserError: see `open_split`; or none of the pictures can be decoded.
     """
     records, class_names = open_split(name, split)
-    if examples is not None and len(records) != examples:
-        raise UserError(
-            f"{name} {split} has {len(records)} examples, the configuration says {examples}: set the field to that"
-        )
     lazy = RecordSource(records, shape, class_names)
     if len(records) * int(np.prod(shape)) > MEMORY_LIMIT:
         return lazy

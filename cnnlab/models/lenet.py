@@ -1,8 +1,8 @@
 """LeNet-5: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998, section II.
 
-The paper's net has a sparsely connected third layer, trainable subsampling, a scaled tanh and Euclidean RBF outputs, and
-60,000 trainable parameters. `variant="modern"` is what later texts call LeNet-5: full connections, ReLU, max pooling and
-a linear softmax layer, 61,706 parameters.
+The paper's net has a sparsely connected third layer, trainable subsampling, a scaled tanh and Euclidean RBF outputs,
+and 60,000 trainable parameters. `variant="modern"` is what later texts call LeNet-5: full connections, ReLU, max
+pooling and a linear softmax layer, 61,706 parameters.
 """
 
 import flax.linen as nn
@@ -143,7 +143,7 @@ class LeNet(nn.Module):
             inits = {}
             if paper:
                 init = uniform_fan_in(size * size * x.shape[-1])
-                inits = dict(kernel_init=init, bias_init=init)
+                inits = {"kernel_init": init, "bias_init": init}
             return nn.Conv(features, (size, size), padding="VALID", dtype=self.dtype, name=name, **inits)(x)
 
         def pool(x, name):
@@ -156,7 +156,7 @@ class LeNet(nn.Module):
         x = pool(squash(x), "S4")
         x = squash(conv(120, 5, x, "C5"))
         x = x.reshape(x.shape[0], -1)
-        inits = dict(kernel_init=uniform_fan_in(120), bias_init=uniform_fan_in(120)) if paper else {}
+        inits = {"kernel_init": uniform_fan_in(120), "bias_init": uniform_fan_in(120)} if paper else {}
         x = squash(nn.Dense(84, dtype=self.dtype, name="F6", **inits)(x))
         if paper:
             codes = tuple(map(tuple, rbf_codes(self.num_classes).tolist()))

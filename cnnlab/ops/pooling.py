@@ -14,7 +14,7 @@ def sum_pool(x: Float[Array, "n h w c"], window: int) -> Float[Array, "n h2 w2 c
 
 
 class MaxPool(nn.Module):
-    """Maximum over window×window squares taken every `stride` pixels (overlapping where stride < window), no padding."""
+    """Maximum over window×window squares, one every `stride` pixels (overlapping where stride < window), unpadded."""
 
     window: int
     stride: int

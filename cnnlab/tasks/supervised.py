@@ -13,12 +13,12 @@ def make_train_step(loss_fn: Callable, optimizer: optax.GradientTransformation) 
     """A pure `train_step(state, batch, rng, reduce) → (state, metrics)`.
 
     Args:
-      loss_fn: `(params, model_state, batch, rng) → (loss, (metrics, model_state))`, the loss and the metrics being means
-        over the batch's examples.
+      loss_fn: `(params, model_state, batch, rng) → (loss, (metrics, model_state))`, the loss and the metrics being
+        means over the batch's examples.
       optimizer: what turns mean gradients into updates.
 
-    Gradients, metrics and batch statistics pass through `reduce`, the mean over devices; each holds an equal share of the
-    batch, so the mean of means is the mean. "loss" is among the metrics.
+    Gradients, metrics and batch statistics pass through `reduce`, the mean over devices; each holds an equal share of
+    the batch, so the mean of means is the mean. "loss" is among the metrics.
     """
 
     def train_step(

@@ -1,0 +1,44 @@
+"""LeNet-5, the paper's net, on MNIST, without distortions.
+
+Paper: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998, section III.
+Command: python launch.py --experiment=lenet_mnist --data_dir=WHERE_TFDS_DATA_LIES
+Data: TFDS mnist; --mode=prepare downloads and builds it.
+"""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from cnnlab.data.digits import CLASS_NAMES
+from cnnlab.data.tfds_source import prepare, tfds_source
+from cnnlab.experiment import Experiment
+from experiments import lenet_digits
+
+
+def get_config() -> ConfigDict:
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: lenet_digits.py."""
+    config = lenet_digits.get_config()
+    config.train_examples = 60_000  # the first so many of the training pictures
+    config.batch_size = 128  # of all devices together, which must divide it
+    config.eval_batch_size = 1000  # likewise
+    config.epochs = 20.0  # the paper's number of passes
+    config.learning_rate = 4e-3  # Adam's at the first step; it falls to 0 along half a cosine
+    config.weight_decay = 0.1  # decoupled, times the learning rate
+    config.log_every = 100  # steps between reports
+    config.eval_every = 1875  # steps between tests: four epochs
+    config.checkpoint_every = 500  # steps between checkpoints
+    return config
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The experiment of a configuration."""
+    shape = (28, 28, 1)
+    return lenet_digits.assemble(
+        config,
+        name="lenet_mnist",
+        class_names=CLASS_NAMES,
+        train_examples=config.train_examples,
+        train_data=functools.partial(tfds_source, "mnist", f"train[:{config.train_examples}]", shape),
+        test_data=functools.partial(tfds_source, "mnist", "test", shape),
+        prepare=functools.partial(prepare, "mnist"),
+    )
