@@ -83,12 +83,15 @@ def check_overrides(config: ConfigDict, arguments: list[str]) -> None:
     for argument in arguments:
         if not argument.startswith(("--config.", "--noconfig.")):
             continue
-        name, _, text = argument.lstrip("-").partition("=")
+        name, equals, text = argument.lstrip("-").partition("=")
         field = name.partition(".")[2]
         if field not in fields:
-            raise UserError(f"there is no field config.{field}{nearest(field, fields)}")
+            near = nearest(f"config.{field}", [f"config.{known}" for known in fields])
+            raise UserError(f"there is no field config.{field}{near or ': it has ' + ', '.join(fields)}")
         kind = type(fields[field])
-        if "=" in argument and not _parses(text, kind):
+        if not equals and kind is not bool:
+            raise UserError(f"config.{field} needs a value: --config.{field}={fields[field]!r}, say")
+        if equals and not _parses(text, kind):
             raise UserError(f"config.{field} is of type {kind.__name__} (now {fields[field]!r}), not {text!r}")
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Key, PyTree
 from matplotlib.figure import Figure
 
 from cnnlab.data.source import Source
+from cnnlab.errors import UserError
 from cnnlab.state import TrainState
 
 Batch = Mapping[str, Any]
@@ -91,3 +92,10 @@ class Experiment:
     best: str = "error"
     workers: int = 2
     prepare: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("batch_size", "eval_batch_size", "steps", "log_every", "eval_every", "checkpoint_every", "keep"):
+            if getattr(self, field) < 1:
+                raise UserError(f"{field} of {self.name} is {getattr(self, field)}; it must be positive")
+        if self.seed < 0:
+            raise UserError(f"seed of {self.name} is {self.seed}; it must be 0 or more")

@@ -75,7 +75,9 @@ def check_batch_size(name: str, batch_size: int) -> None:
       batch_size: the global batch size.
     """
     devices = jax.device_count()
-    if batch_size <= 0 or batch_size % devices:
+    if batch_size < 1:
+        raise UserError(f"{name} is {batch_size}; it must be positive")
+    if batch_size % devices:
         below = batch_size // devices * devices
         right = " or ".join(str(n) for n in (below, below + devices) if n > 0)
         raise UserError(

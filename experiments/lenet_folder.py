@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from cnnlab.data.folders import folder_source, split_listing
 from cnnlab.data.source import Source
+from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from experiments import lenet_digits
 
@@ -32,6 +33,10 @@ def get_config() -> ConfigDict:
 def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
     config = config.copy_and_resolve_references()
+    if not config.folder:
+        raise UserError(
+            "config.folder is not set: --config.folder=PICTURES names a folder with a folder for each class"
+        )
     folder, shape = Path(config.folder).expanduser(), (28, 28, 1)
     if not config.classes or folder.is_dir():
         listing, _ = split_listing(folder, config.test_share)

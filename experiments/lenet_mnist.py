@@ -38,7 +38,7 @@ def build(config: ConfigDict) -> Experiment:
         name="lenet_mnist",
         class_names=CLASS_NAMES,
         train_examples=config.train_examples,
-        train_data=functools.partial(tfds_source, "mnist", f"train[:{config.train_examples}]", shape),
-        test_data=functools.partial(tfds_source, "mnist", "test", shape),
+        train_data=functools.partial(tfds_source, "mnist", f"train[:{config.train_examples}]", shape, "lenet_mnist"),
+        test_data=functools.partial(tfds_source, "mnist", "test", shape, "lenet_mnist"),
         prepare=functools.partial(prepare, "mnist"),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cnnlab.errors import UserError
 
@@ -48,6 +48,8 @@ def decode_picture(data: bytes, shape: tuple[int, int, int], invert: bool = Fals
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image = image.convert("L" if channels == 1 else "RGB")
         image = image.resize((width, height), Image.Resampling.BILINEAR)
+    except UnidentifiedImageError as error:
+        raise CorruptPicture("of no format that is known") from error
     except Exception as error:  # a decoder may trip over damaged bytes in any way
         raise CorruptPicture(" ".join(str(error).split()) or type(error).__name__) from error
     array = np.asarray(ImageOps.invert(image) if invert else image)

@@ -23,17 +23,15 @@ def data_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def open_split(name: str, split: str) -> tuple[Any, tuple[str, ...]]:
-    """The raw records of a split ("train", "test", "train[:1000]" …) and the class names.
+def open_split(name: str, split: str, experiment: str) -> tuple[Any, tuple[str, ...]]:
+    """The raw records of a split ("train", "test", "train[:1000]" …) and the class names; see `tfds_source`.
 
     Raises:
       UserError: the data set is not prepared, stands as tfrecord only, or has no such split.
     """
     import tensorflow_datasets as tfds  # late: half a second that only runs on TFDS data need
 
-    how = (
-        f"prepare it with: python launch.py --mode=prepare --data_dir={data_dir()} --experiment=NAME_OF_THIS_EXPERIMENT"
-    )
+    how = f"prepare it with: python launch.py --experiment={experiment} --mode=prepare --data_dir={data_dir()}"
     versions = sorted((data_dir() / name).glob("**/dataset_info.json"), key=lambda path: path.stat().st_mtime)
     if not versions:
         raise UserError(f"the data set {name} is not in {data_dir()}; {how}")
@@ -75,19 +73,20 @@ class RecordSource:
         return {"image": image, "label": label, **({} if mask.all() else {"mask": mask})}
 
 
-def tfds_source(name: str, split: str, shape: tuple[int, int, int], workers: int = 2) -> Source:
+def tfds_source(name: str, split: str, shape: tuple[int, int, int], experiment: str, workers: int = 2) -> Source:
     """The labelled pictures of a TFDS split: in memory if they fit, else decoded batch by batch.
 
     Args:
       name: of the data set, for example "mnist".
       split: for example "train" or "test[:1000]".
       shape: (height, width, channels) that pictures are resized to.
+      experiment: whose `--mode=prepare` prepares the data set; named where it is missing.
       workers: threads that decode.
 
     Raises:
       UserError: see `open_split`; or none of the pictures can be decoded.
     """
-    records, class_names = open_split(name, split)
+    records, class_names = open_split(name, split, experiment)
     lazy = RecordSource(records, shape, class_names)
     if len(records) * int(np.prod(shape)) > MEMORY_LIMIT:
         return lazy

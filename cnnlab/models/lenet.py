@@ -12,6 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from cnnlab.errors import UserError
 from cnnlab.ops.activations import scaled_tanh
 from cnnlab.ops.pooling import MaxPool, sum_pool
 
@@ -135,7 +136,7 @@ class LeNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n 32 32 c"], *, train: bool = False) -> Float[Array, "n k"]:
         if self.variant not in ("paper", "modern"):
-            raise ValueError(f'LeNet.variant is "{self.variant}"; it must be "paper" or "modern"')
+            raise UserError(f'the variant of LeNet is "{self.variant}"; it must be "paper" or "modern"')
         paper = self.variant == "paper"
         squash = scaled_tanh if paper else nn.relu
 
