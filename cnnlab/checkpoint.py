@@ -1,11 +1,12 @@
 """Checkpoints: written in the background, whole or not at all; the last few and the best are kept."""
 
+import contextlib
 import json
 import math
 import shutil
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from cnnlab import parallel
 from cnnlab.errors import UserError
 from cnnlab.state import TrainState
 
+SLACK = 1 << 17  # bytes that a checkpoint takes beyond its arrays
 PENDING_LIMIT = 1 << 20  # bytes of JSON that a checkpoint may carry between processes
 
 
@@ -35,6 +37,11 @@ def digest(tree: PyTree) -> int:
     for leaf in jax.tree.leaves(tree):
         value = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1).data, value)
     return value
+
+
+def state_bytes(tree: PyTree) -> int:
+    """The size of a state, of arrays or of their shapes."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 class Checkpoints:
@@ -90,7 +97,7 @@ class Checkpoints:
         pending: list[dict[str, float]],
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Writes a checkpoint in the background. An earlier one that failed to be written is an OSError here.
+        """Writes a checkpoint in the background, once the one before it is written.
 
         Args:
           step: names it.
@@ -99,35 +106,67 @@ class Checkpoints:
           metrics: the test scores at this step, which rank it for `best`.
 
         Raises:
-          UserError: a number in the state is not finite; nothing is written.
+          UserError: a number in the state is not finite, and nothing is written; or there is no room; or the
+            checkpoint before could not be written.
         """
         if not parallel.is_main():
             return
+        self.finish()
         if step in self.steps():
             if metrics is None or math.isfinite(self._score(step)):
                 return
             self._manager.delete(step)  # written on a signal, before the scores were known
         arrays = parallel.fetch(state)
         if not all(np.isfinite(x).all() for x in jax.tree.leaves(arrays) if np.issubdtype(x.dtype, np.inexact)):
-            kept = self.steps()
-            raise UserError(
-                f"the state is not finite after step {step}: lower the learning rate; "
-                + (f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was written yet")
-            )
+            raise UserError(f"the state is not finite after step {step}: lower the learning rate; {self.kept()}")
         note = {"pending": pending, "digest": digest(arrays)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), note=ocp.args.JsonSave(note))
-        self._manager.save(step, args=args, metrics=dict(metrics) if metrics else None, force=True)
+        with self._failing_clearly():
+            self._check_room(step, arrays)
+            self._manager.save(step, args=args, metrics=dict(metrics) if metrics else None, force=True)
 
     def finish(self) -> None:
-        """Waits until everything is written. What went wrong is an OSError."""
+        """Waits until everything is written.
+
+        Raises:
+          UserError: the last checkpoint could not be written.
+        """
         if self._opened is not None:
-            self._opened.wait_until_finished()
+            with self._failing_clearly():
+                self._opened.wait_until_finished()
 
     def close(self) -> None:
-        """Finishes and lets go of the folder."""
-        if self._opened is not None:
-            self._opened.close()
+        """Lets go of the folder when everything is written, or has failed to be."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            with contextlib.suppress(Exception):  # `finish` has told of it
+                opened.close()
+
+    def kept(self) -> str:
+        """In words, what a run can go on from."""
+        steps = self.steps()
+        return f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint was written yet"
+
+    def _check_room(self, step: int, arrays: PyTree) -> None:
+        # Told before the attempt, a full disk is one line; in the midst of it, every writing thread complains.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free, needed = shutil.disk_usage(self.folder).free, state_bytes(arrays) + SLACK
+        if free < needed:
+            raise UserError(
+                f"no room for the checkpoint of step {step}: {self.folder} has {free / 1e6:.1f} MB free and needs "
+                f"{needed / 1e6:.1f} MB; {self.kept()}"
+            )
+
+    @contextlib.contextmanager
+    def _failing_clearly(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # full disks and lost folders come out of the writer's threads in any type
             self._opened = None
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"a checkpoint could not be written to {self.folder}: {reason}; {self.kept()}") from error
 
     def restore(self, template: TrainState, which: str = "latest") -> Restored | None:
         """The newest whole checkpoint ("latest"), or the one with the best score ("best"); None where there is none.

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import ConfigDict
 
 import experiments
@@ -131,6 +131,8 @@ def exit_code(command: Callable[[], None], debug: bool) -> int:
       command: what to run.
       debug: let exceptions through, with their tracebacks.
     """
+    if not debug:
+        logging.set_verbosity(logging.ERROR)  # libraries' warnings say nothing that a user could act on
     try:
         command()
     except Interrupted as stop:

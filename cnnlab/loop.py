@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from cnnlab import figures, parallel, workdirs
-from cnnlab.checkpoint import Checkpoints
+from cnnlab.checkpoint import SLACK, Checkpoints, state_bytes
 from cnnlab.data import pipeline
 from cnnlab.data.source import Source
 from cnnlab.errors import Interrupted, UserError
@@ -153,11 +153,11 @@ def train(
     """
     workdirs.check_same_run(workdir, experiment, overwrite)
     source, test = experiment.train_data(), experiment.test_data()
-    check_room(experiment, workdir)
+    checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best)
     if parallel.is_main():
+        check_room(experiment, workdir, len(checkpoints.steps()))
         workdirs.claim(workdir, experiment)
     parallel.wait_for_all("workdir claimed")
-    checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best)
     writer = None
     try:
         restored = checkpoints.restore(state_template(experiment))
@@ -174,10 +174,14 @@ def train(
             writer.close()
 
 
-def check_room(experiment: Experiment, workdir: Path) -> None:
-    """Raises a `UserError` unless the workdir can be written and has room for the checkpoints that it will hold."""
-    if not parallel.is_main():
-        return
+def check_room(experiment: Experiment, workdir: Path, written: int) -> None:
+    """Raises a `UserError` unless the workdir can be written and has room for the checkpoints that it will hold.
+
+    Args:
+      experiment: what will be trained.
+      workdir: the run's folder; made where it is missing.
+      written: how many of the checkpoints are there already.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / ".probe"
@@ -186,8 +190,8 @@ def check_room(experiment: Experiment, workdir: Path) -> None:
         free = shutil.disk_usage(workdir).free
     except OSError as error:
         raise UserError(f"cannot write to {workdir}: {error.strerror}; choose another --workdir") from error
-    size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state_template(experiment)))
-    needed = size * (experiment.keep + 2) + (1 << 20)  # the last few, the best, and the one being written
+    size = state_bytes(state_template(experiment)) + SLACK
+    needed = size * max(1, experiment.keep + 2 - written)  # the last few, the best, and the one being written
     if free < needed:
         raise UserError(
             f"{workdir} has {free / 1e6:.1f} MB free and the checkpoints need {needed / 1e6:.1f} MB: "
@@ -256,10 +260,9 @@ class _Run:
             if not math.isfinite(row["loss"]):
                 bad = step - len(fetched) + i + 1
                 self.checkpoints.finish()
-                kept = self.checkpoints.steps()
                 raise UserError(
                     f"the loss is {row['loss']} at step {bad} of {self.experiment.name}: lower the learning rate; "
-                    + (f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was written yet")
+                    f"{self.checkpoints.kept()}"
                 )
         self.pending = fetched
         return fetched

@@ -4,11 +4,15 @@ import io
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -64,13 +68,13 @@ class Writer:
     """
 
     def __init__(self, workdir: Path, step: int):
-        self._path = workdir / "metrics.jsonl"
+        path = workdir / "metrics.jsonl"
         self._folder = workdir / "tensorboard"
-        self.rows = [row for row in read_rows(self._path) if row["step"] <= step]
-        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
-        self._file = self._path.open("a")
+        self.rows = [row for row in read_rows(path) if row["step"] <= step]
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+        self._file = path.open("ab", buffering=0)
         self._start = step
-        self._events = None
+        self._opened: EventsWriter | None = None
 
     def has(self, step: int, split: str) -> bool:
         """Whether the row of this step and split is written."""
@@ -79,22 +83,27 @@ class Writer:
     def write(self, step: int, split: str, metrics: Mapping[str, float], rates: Mapping[str, float]) -> None:
         """Adds a row, on the disk when this returns; `rates` depend on the clock and go to TensorBoard alone."""
         row = {"step": step, "split": split, **metrics}
-        self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._file.write((json.dumps(row) + "\n").encode())
         os.fsync(self._file.fileno())
+        self.rows.append(row)
+        summary = Summary()
         for name, value in {**metrics, **rates}.items():
-            self._tensorboard().add_scalar(f"{split}/{name}", value, step)
+            summary.value.add(tag=f"{split}/{name}", simple_value=value)
+        self._events.write_event(Event(step=step, wall_time=time.time(), summary=summary))
+        self._events.flush()
 
-    def _tensorboard(self) -> Any:
-        if self._events is None:
-            from tensorboardX import SummaryWriter  # late: half a second that only training needs
-
-            self._events = SummaryWriter(str(self._folder), purge_step=self._start + 1)
-        return self._events
+    @property
+    def _events(self) -> EventsWriter:
+        if self._opened is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._opened = EventsWriter(str(self._folder / "events"))
+            # Tells TensorBoard to forget the steps that are done again.
+            restart = SessionLog(status=SessionLog.SessionStatus.START)
+            self._opened.write_event(Event(step=self._start + 1, wall_time=time.time(), session_log=restart))
+        return self._opened
 
     def close(self) -> None:
         """Closes the files."""
         self._file.close()
-        if self._events is not None:
-            self._events.close()
+        if self._opened is not None:
+            self._opened.close()
