@@ -44,6 +44,11 @@ def state_bytes(tree: PyTree) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
+def _shapes(tree: PyTree) -> dict[str, str]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
+
+
 class Checkpoints:
     """The checkpoints of one run, in `folder`. The main process reads and writes; the others receive.
 
@@ -119,7 +124,8 @@ class Checkpoints:
         arrays = parallel.fetch(state)
         if not all(np.isfinite(x).all() for x in jax.tree.leaves(arrays) if np.issubdtype(x.dtype, np.inexact)):
             raise UserError(f"the state is not finite after step {step}: lower the learning rate; {self.kept()}")
-        note = {"pending": pending, "digest": digest(arrays)}
+        # A copy: it is written in the background, while the loop goes on adding to its list.
+        note = {"pending": [dict(row) for row in pending], "digest": digest(arrays), "shapes": _shapes(arrays)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), note=ocp.args.JsonSave(note))
         with self._failing_clearly():
             self._check_room(step, arrays)
@@ -209,17 +215,15 @@ class Checkpoints:
 
     def _read(self, step: int, template: TrainState) -> Restored:
         like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(like), note=ocp.args.JsonRestore())
-        found = self._manager.restore(step, args=args)
-        state, note = found["state"], found["note"]
-        if digest(state) != note["digest"]:
-            raise ValueError("its checksum does not match its contents")
-        shapes = [(x.shape, x.dtype) for x in jax.tree.leaves(state)]
-        if shapes != [(x.shape, x.dtype) for x in jax.tree.leaves(template)]:
+        note = self._manager.restore(step, args=ocp.args.Composite(note=ocp.args.JsonRestore()))["note"]
+        if note["shapes"] != _shapes(template):
             raise UserError(
                 f"{self.folder / str(step)} holds another network's state: its arrays have other shapes than the "
                 "configuration gives; use the configuration that it was trained with, or another --workdir"
             )
+        state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))["state"]
+        if digest(state) != note["digest"]:
+            raise ValueError("its checksum does not match its contents")
         return Restored(state, note["pending"])
 
     def _put_aside(self, step: int, error: Exception) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import numpy as np
@@ -16,6 +16,7 @@ from cnnlab.state import TrainState
 Batch = Mapping[str, Any]
 
 
+@runtime_checkable
 class Metrics(Protocol):
     """Scores as sums on the host. `add` takes the gathered outputs of one batch, whose `mask` is 0 for padding."""
 
@@ -24,6 +25,7 @@ class Metrics(Protocol):
     def compute(self) -> dict[str, float]: ...
 
 
+@runtime_checkable
 class Task(Protocol):
     """A problem: model, loss and optimizer behind pure functions. See `tasks/classification.py` for one.
 
@@ -33,6 +35,7 @@ class Task(Protocol):
     """
 
     model: nn.Module
+    preprocess: Callable[[Array], Array]
 
     def init(self, rng: Key[Array, ""], batch: Batch) -> TrainState: ...
 

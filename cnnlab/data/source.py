@@ -1,12 +1,13 @@
 """Sources of examples: random access by index, from memory."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
 
+@runtime_checkable
 class Source(Protocol):
     """Examples by index.
 

@@ -41,11 +41,11 @@ def open_split(name: str, split: str, experiment: str) -> tuple[Any, tuple[str, 
         raise UserError(f"{versions[-1].parent} stands as {stands}, which has no random access; {how}")
     try:
         records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-        len(records)
+        records.__getitems__([0, len(records) - 1] if len(records) else [])  # the files are opened no sooner
     except (ValueError, KeyError) as error:
         known = ", ".join(builder.info.splits)
         raise UserError(f"the data set {name} has no split {split!r}; it has {known}") from error
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise UserError(f"the data set in {versions[-1].parent} cannot be read: {error}; {how}") from error
     return records, tuple(builder.info.features["label"].names)
 

@@ -7,6 +7,8 @@ from jaxtyping import Array, Float
 def sum_pool(x: Float[Array, "n h w c"], window: int) -> Float[Array, "n h2 w2 c"]:
     """Sums of non-overlapping window×window squares; rows and columns that do not fill a window are dropped.
 
+    >>> import jax.numpy as jnp
+    >>> import jax.numpy as jnp
     >>> sum_pool(jnp.ones((1, 4, 4, 1)), 2)[0, :, :, 0].tolist()
     [[4.0, 4.0], [4.0, 4.0]]
     """

@@ -1,0 +1,21 @@
+"""What all tests share: the arrays in cnnlab's signatures are checked, and real data is found or skipped."""
+
+import os
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+jaxtyping.install_import_hook("cnnlab", "beartype.beartype")
+
+BESIDE = Path(__file__).parents[2] / "shared" / "data" / "tfds"
+
+
+@pytest.fixture
+def data_dir(monkeypatch) -> Path:
+    """The folder of real TFDS data sets, TFDS_DATA_DIR or the one beside the checkout, as cnnlab finds it."""
+    folder = Path(os.environ.get("TFDS_DATA_DIR") or BESIDE).expanduser()
+    if not folder.is_dir():
+        pytest.skip(f"left out what reads real TFDS data: there is no {folder}; set TFDS_DATA_DIR")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
+    return folder

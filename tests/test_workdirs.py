@@ -1,0 +1,53 @@
+"""Whose run a workdir holds."""
+
+import json
+
+import pytest
+
+from cnnlab import workdirs
+from cnnlab.errors import UserError
+from tests.small import small_experiment
+
+
+def test_claimed_and_read_back(tmp_path):
+    experiment = small_experiment()
+    workdirs.claim(tmp_path, experiment)
+    assert workdirs.read(tmp_path) == {"experiment": "lenet_digits", "config": experiment.config}
+    workdirs.check_same_run(tmp_path, experiment, overwrite=False)
+
+
+def test_another_configuration_is_refused_and_the_fields_named(tmp_path):
+    workdirs.claim(tmp_path, small_experiment())
+    other = small_experiment({"seed": 7, "variant": "paper"})
+    with pytest.raises(UserError, match=r"seed: 0 → 7; variant: 'modern' → 'paper'.*--overwrite"):
+        workdirs.check_same_run(tmp_path, other, overwrite=False)
+
+
+def test_overwriting_deletes_the_run_and_nothing_else(tmp_path):
+    workdirs.claim(tmp_path, small_experiment())
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    (tmp_path / "notes.txt").write_text("mine")
+    other = small_experiment({"seed": 7})
+    workdirs.check_same_run(tmp_path, other, overwrite=True)
+    workdirs.claim(tmp_path, other)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "notes.txt"}
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["seed"] == 7
+
+
+def test_overwriting_the_same_run_goes_on_with_it(tmp_path):
+    workdirs.claim(tmp_path, small_experiment())
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    workdirs.claim(tmp_path, small_experiment())
+    assert (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"experiment": "x"}'])
+def test_a_damaged_config_is_said(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        workdirs.read(tmp_path)
+
+
+def test_no_run(tmp_path):
+    assert workdirs.read(tmp_path / "none") is None
