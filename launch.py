@@ -28,7 +28,7 @@ flags.DEFINE_integer("process_id", 0, "With several processes: this one's number
 def main(argv: list[str]) -> None:
     """Runs one command line; `--config.*` flags exist only once the experiment is known, hence two passes."""
     app.define_help_flags()
-    rest = FLAGS(argv, known_only=True)
+    rest = FLAGS(argv, known_only=True)[1:]
     if FLAGS.experiment is None and FLAGS.workdir is None:
         configs.refuse_unknown(rest, FLAGS)
         print("\n".join(f"{name:20} {line}" for name, line in configs.first_lines().items()))
@@ -38,8 +38,9 @@ def main(argv: list[str]) -> None:
         os.environ["TFDS_DATA_DIR"] = FLAGS.data_dir
     name, workdir, config = configs.choose(FLAGS.experiment, FLAGS.workdir, trains=FLAGS.mode == "train")
     configs.check_overrides(config, rest)
+    configs.refuse_unknown([argument for argument in rest if "config." not in argument], FLAGS)
     overrides = config_flags.DEFINE_config_dict("config", config)
-    configs.refuse_unknown(FLAGS(argv)[1:], FLAGS)
+    FLAGS(argv)
     run(FLAGS.mode, name, overrides.value, workdir)
 
 

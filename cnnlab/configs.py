@@ -86,7 +86,7 @@ def check_overrides(config: ConfigDict, arguments: list[str]) -> None:
         name, equals, text = argument.lstrip("-").partition("=")
         field = name.partition(".")[2]
         if field not in fields:
-            near = nearest(f"config.{field}", [f"config.{known}" for known in fields])
+            near = nearest(field, fields, prefix="config.")
             raise UserError(f"there is no field config.{field}{near or ': it has ' + ', '.join(fields)}")
         kind = type(fields[field])
         if not equals and kind is not bool:
@@ -115,13 +115,11 @@ def refuse_unknown(arguments: list[str], known: Any) -> None:
     """Raises a `UserError` for the first argument that is no flag."""
     for argument in arguments:
         if not argument.startswith("-"):
-            if argument != sys.argv[0]:
-                raise UserError(f"{argument!r} is not a flag: flags are written --name=value")
-        elif argument.startswith(("--config", "--noconfig")):
+            raise UserError(f"{argument!r} is not a flag: flags are written --name=value")
+        if argument.startswith(("--config", "--noconfig")):
             raise UserError(f"{argument} needs --experiment")
-        else:
-            name = argument.lstrip("-").partition("=")[0]
-            raise UserError(f"there is no flag --{name}{nearest(name, list(known))}")
+        name = argument.lstrip("-").partition("=")[0]
+        raise UserError(f"there is no flag --{name}{nearest(name, list(known))}")
 
 
 def exit_code(command: Callable[[], None], debug: bool) -> int:

@@ -16,11 +16,11 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint with up to three of the `known` words nearest to `word`, or an empty string.
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """A hint with up to three of the `known` words nearest to `word`, or an empty string; each is shown after `prefix`.
 
     >>> nearest("lenet_digit", ["lenet_digits", "vgg_imagenet"])
     '; did you mean lenet_digits?'
     """
     close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"; did you mean {' or '.join(prefix + name for name in close)}?" if close else ""

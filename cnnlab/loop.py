@@ -182,6 +182,8 @@ def check_room(experiment: Experiment, workdir: Path, written: int) -> None:
       workdir: the run's folder; made where it is missing.
       written: how many of the checkpoints are there already.
     """
+    size = state_bytes(state_template(experiment)) + SLACK
+    needed = size * max(1, experiment.keep + 2 - written)  # the last few, the best, and the one being written
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / ".probe"
@@ -190,8 +192,6 @@ def check_room(experiment: Experiment, workdir: Path, written: int) -> None:
         free = shutil.disk_usage(workdir).free
     except OSError as error:
         raise UserError(f"cannot write to {workdir}: {error.strerror}; choose another --workdir") from error
-    size = state_bytes(state_template(experiment)) + SLACK
-    needed = size * max(1, experiment.keep + 2 - written)  # the last few, the best, and the one being written
     if free < needed:
         raise UserError(
             f"{workdir} has {free / 1e6:.1f} MB free and the checkpoints need {needed / 1e6:.1f} MB: "

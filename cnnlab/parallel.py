@@ -42,7 +42,7 @@ def set_up(coordinator: str | None, num_processes: int, process_id: int) -> None
         raise UserError(f"--num_processes={num_processes} needs --coordinator=HOST:PORT of process 0")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/cnnlab/xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     if coordinator is not None:
         jax.distributed.initialize(coordinator, num_processes, process_id)
 

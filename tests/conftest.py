@@ -1,10 +1,15 @@
 """What all tests share: the arrays in cnnlab's signatures are checked, and real data is found or skipped."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import jaxtyping
 import pytest
+
+# Many tests, and the processes that they start, compile the same programs: once is enough.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"cnnlab-tests-xla-{os.getuid()}")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 jaxtyping.install_import_hook("cnnlab", "beartype.beartype")
 

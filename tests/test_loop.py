@@ -29,8 +29,13 @@ def test_rows_of_a_run(whole):
     _, workdir = whole
     rows = read_rows(workdir / "metrics.jsonl")
     assert [(row["step"], row["split"]) for row in rows] == [
-        (4, "test"), (5, "train"), (8, "test"), (10, "train"), (12, "train"), (12, "test"),
-    ]  # fmt: skip
+        (4, "test"),
+        (5, "train"),
+        (8, "test"),
+        (10, "train"),
+        (12, "train"),
+        (12, "test"),
+    ]
     assert all(row["count"] == 359 for row in rows if row["split"] == "test")
 
 

@@ -79,4 +79,5 @@ def test_write_whole_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
 
 def test_figures_are_png(tmp_path):
     save_figures(tmp_path / "figures", {"empty": Figure(figsize=(2, 1))})
-    assert Image.open(tmp_path / "figures" / "empty.png").size == (220, 110)
+    with Image.open(tmp_path / "figures" / "empty.png") as image:
+        assert image.size == (220, 110)

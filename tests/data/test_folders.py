@@ -209,5 +209,5 @@ def test_batch_by_batch_unreadable_pictures_are_named_once_and_masked(tmp_path, 
 def test_no_readable_picture_at_all(tmp_path):
     listing = list_classes(fill(tmp_path, 2))
     damage(tmp_path, "cat/00.png", "cat/01.png", "dog/00.png", "dog/01.png")
-    with pytest.raises(UserError, match="none of the 4 pictures near .*00.png can be read"):
+    with pytest.raises(UserError, match=r"none of the 4 pictures near .*00\.png can be read"):
         folder_source(listing, SHAPE)

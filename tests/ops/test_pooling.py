@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -17,6 +18,13 @@ def one(picture):
 
 def test_sum_pool():
     np.testing.assert_allclose(sum_pool(one(PICTURE), 2)[0, :, :, 0], [[14, 22], [26, 18]])
+
+
+def test_the_tests_check_the_arrays_in_signatures():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        sum_pool(PICTURE, 2)
+    with pytest.raises(jaxtyping.TypeCheckError):
+        sum_pool(one(PICTURE).astype(jnp.int32), 2)
 
 
 def test_sum_pool_drops_what_fills_no_window():

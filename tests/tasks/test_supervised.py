@@ -1,0 +1,71 @@
+"""The train step of any loss: noise by position, running statistics, what goes through `reduce`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cnnlab.state import TrainState
+from cnnlab.tasks.supervised import make_train_step
+
+KEY = jax.random.key(0)
+
+
+def fresh(optimizer):
+    params = {"w": jnp.array([1.0, -2.0])}
+    return TrainState(jnp.zeros((), jnp.int32), params, {"seen": jnp.zeros(())}, optimizer.init(params))
+
+
+def loss_fn(params, model_state, batch, rng):
+    """½|w|² with the noise and the batch's mean as further results."""
+    loss = 0.5 * jnp.sum(params["w"] ** 2)
+    return loss, ({"noise": jax.random.uniform(rng)}, {"seen": model_state["seen"] + batch["x"].mean()})
+
+
+def batch_at(position):
+    return {"x": jnp.array([2.0, 4.0]), "position": jnp.arange(position, position + 2)}
+
+
+def identity(tree):
+    return tree
+
+
+def test_momentum_and_the_models_state_are_carried_on():
+    optimizer = optax.sgd(0.1, momentum=0.5)
+    step = make_train_step(loss_fn, optimizer)
+    state = fresh(optimizer)
+    w, velocity = np.array([1.0, -2.0]), np.zeros(2)
+    for n in range(3):
+        state, metrics = step(state, batch_at(0), KEY, identity)
+        assert np.isclose(metrics["loss"], 0.5 * (w**2).sum())
+        velocity = 0.5 * velocity + w
+        w = w - 0.1 * velocity
+        np.testing.assert_allclose(state.params["w"], w, rtol=1e-6)
+        assert float(state.model_state["seen"]) == 3 * (n + 1)
+
+
+def test_noise_differs_by_key_and_position_and_by_nothing_else():
+    optimizer = optax.sgd(0.1)
+    step = make_train_step(loss_fn, optimizer)
+
+    def noise(position, key):
+        return float(step(fresh(optimizer), batch_at(position), key, identity)[1]["noise"])
+
+    assert noise(0, KEY) == noise(0, KEY)
+    assert len({noise(0, KEY), noise(2, KEY), noise(0, jax.random.key(1))}) == 3
+
+
+def test_the_models_state_is_reduced_and_the_optimizers_is_not():
+    optimizer = optax.sgd(0.1, momentum=0.5)
+    seen = []
+
+    def reduce(tree):
+        seen.append(tree)
+        return jax.tree.map(lambda x: x / 2, tree)
+
+    state, metrics = make_train_step(loss_fn, optimizer)(fresh(optimizer), batch_at(0), KEY, reduce)
+    assert len(seen) == 1
+    assert len(jax.tree.leaves(seen[0])) == 4  # w's gradient, what the model has seen, loss and noise
+    assert float(state.model_state["seen"]) == 1.5
+    assert float(metrics["loss"]) == 1.25
+    np.testing.assert_allclose(state.params["w"], [0.95, -1.9])
