@@ -1,7 +1,10 @@
-"""LeNet-5, the paper's net, on 1,797 real digits that come with scikit-learn: no download, under a minute.
+"""LeNet-5, the paper's net, on 1,797 real digits that come with scikit-learn: no download.
 
 Paper: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998, section II.
 Command: python launch.py --experiment=lenet_digits
+Expected: at most 1.5 % error on the held-out fifth (359 digits), in under a minute; the paper has no such figure.
+Measured: 0.84, 0.28, 0.56 % (--config.seed=0, 1, 2), mean 0.56 %; 20 s from a cold start, with nothing compiled
+before, on two CPU cores (AMD EPYC; jax 0.10.2). 2026-11-21.
 """
 
 import functools
