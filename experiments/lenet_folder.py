@@ -5,8 +5,8 @@ Command: python launch.py --experiment=lenet_folder --config.folder=PICTURES --w
 Data: PICTURES/CLASS/*.png or .jpg, any size, grey or colour; they become 28×28 and grey. A fifth of them is held out
 for testing, unless PICTURES holds train/CLASS/ and test/CLASS/.
 Expected: what 28×28 grey pixels tell apart; on digits, a few per cent of error.
-Measured: scikit-learn's 1,797 digits written as 8×8 PNG files, one folder a class: 0.55 % error on the 365 held out, with
---config.variant=paper 0.82 %; 22 s on two CPU cores (AMD EPYC; jax 0.10.2). 2026-11-21.
+Measured: scikit-learn's 1,797 digits written as 8×8 PNG files, one folder a class: 0.55 % error on the 365 held out,
+with --config.variant=paper 0.82 %; 22 s on two CPU cores (AMD EPYC; jax 0.10.2). 2026-11-21.
 """
 
 import functools
