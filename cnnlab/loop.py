@@ -250,8 +250,10 @@ class _Run:
     def save_and_stop(self, state: TrainState, step: int, stop: Stop) -> NoReturn:
         self.save(state, step)
         self.checkpoints.finish()
-        name = signal.Signals(stop.signum).name if stop.signum else "a signal to another process"
-        raise Interrupted(f"{name}: saved at step {step}; the same command goes on from there", stop.signum)
+        # Another process may have got the signal; this one then ends as if it had.
+        signum = stop.signum or signal.SIGTERM
+        name = signal.Signals(signum).name
+        raise Interrupted(f"{name}: saved at step {step}; the same command goes on from there", signum)
 
     def fetch_pending(self, step: int) -> list[dict[str, float]]:
         """The pending metrics as plain numbers; raises a `UserError` naming the first step whose loss is not finite."""

@@ -224,7 +224,10 @@ def _step(eqn: JaxprEqn, ins: list[Reach], tally: _Tally, owner: int) -> list[Re
 
 def _scan(params: dict[str, Any], ins: list[Reach], tally: _Tally, owner: int) -> list[Reach]:
     """A scan is its body, `length` times over: fields grow with every turn. The scanned dimension is the first."""
-    fixed, carried = params["num_consts"], params["num_carry"]
+    if "ft_in" in params:  # jax 0.12 and newer
+        fixed, carried, _ = (len(list(part.vals)) for part in params["ft_in"].unpack())
+    else:
+        fixed, carried = params["num_consts"], params["num_carry"]
     carry, ys = ins[fixed : fixed + carried], []
     xs = [tuple(axis.shifted(-1) for axis in reach) for reach in ins[fixed + carried :]]
     for _ in range(params["length"]):

@@ -14,7 +14,8 @@ import functools
 from ml_collections import ConfigDict
 
 from cnnlab.data.digits import CLASS_NAMES
-from cnnlab.data.tfds_source import prepare, tfds_source
+from cnnlab.data.prepare import prepare
+from cnnlab.data.tfds_source import tfds_source
 from cnnlab.experiment import Experiment
 from experiments import lenet_digits
 

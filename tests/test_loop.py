@@ -93,11 +93,11 @@ class _Signal:
 @pytest.mark.parametrize(("at", "signum"), [(1, signal.SIGTERM), (7, signal.SIGINT), (11, signal.SIGTERM)])
 def test_interrupted_and_resumed_is_bit_for_bit_the_same(whole, tmp_path, at, signum):
     experiment, workdir = whole
-    source = _Signal(experiment.train_data(), at, signum)
+    source, before = _Signal(experiment.train_data(), at, signum), signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted, match=r"saved at step \d+; the same command goes on") as stopped:
         loop.train(dataclasses.replace(experiment, train_data=lambda: source, workers=0), tmp_path)
     assert stopped.value.signum == signum
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     loop.train(experiment, tmp_path)
     assert same(loop.restored_state(experiment, tmp_path), loop.restored_state(experiment, workdir))
     assert (tmp_path / "metrics.jsonl").read_bytes() == (workdir / "metrics.jsonl").read_bytes()

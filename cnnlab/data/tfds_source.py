@@ -1,7 +1,7 @@
 """Data sets of TensorFlow Datasets, read by index from array_record files, without TensorFlow."""
 
 import dataclasses
-import importlib.util
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +23,23 @@ def data_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
+def version_folder(name: str) -> Path | None:
+    """Where a data set stands: of its versions, the newest one with array_record files, else the newest; or None."""
+    found = sorted((data_dir() / name).glob("**/dataset_info.json"), key=lambda path: path.stat().st_mtime)
+    folders = [path.parent for path in found]
+    # `max` keeps the first of equals: newest first.
+    return max(reversed(folders), key=lambda folder: "array_record" in formats(folder), default=None)
+
+
+def formats(folder: Path) -> list[str]:
+    """The file formats that one version of a data set stands in, as its dataset_info.json says."""
+    try:
+        info = json.loads((folder / "dataset_info.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'dataset_info.json'} is damaged: delete {folder} and prepare it again") from error
+    return [info.get("fileFormat", "tfrecord"), *info.get("alternativeFileFormats", [])]
+
+
 def open_split(name: str, split: str, experiment: str) -> tuple[Any, tuple[str, ...]]:
     """The raw records of a split ("train", "test", "train[:1000]" …) and the class names; see `tfds_source`.
 
@@ -32,13 +49,12 @@ def open_split(name: str, split: str, experiment: str) -> tuple[Any, tuple[str, 
     import tensorflow_datasets as tfds  # late: half a second that only runs on TFDS data need
 
     how = f"prepare it with: python launch.py --experiment={experiment} --mode=prepare --data_dir={data_dir()}"
-    versions = sorted((data_dir() / name).glob("**/dataset_info.json"), key=lambda path: path.stat().st_mtime)
-    if not versions:
+    folder = version_folder(name)
+    if folder is None:
         raise UserError(f"the data set {name} is not in {data_dir()}; {how}")
-    builder = tfds.builder_from_directory(versions[-1].parent)
-    if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
-        stands = builder.info.file_format.value
-        raise UserError(f"{versions[-1].parent} stands as {stands}, which has no random access; {how}")
+    if "array_record" not in formats(folder):
+        raise UserError(f"{folder} stands as {', '.join(formats(folder))}, which has no random access; {how}")
+    builder = tfds.builder_from_directory(folder)
     try:
         records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
         records.__getitems__([0, len(records) - 1] if len(records) else [])  # the files are opened no sooner
@@ -46,7 +62,7 @@ def open_split(name: str, split: str, experiment: str) -> tuple[Any, tuple[str, 
         known = ", ".join(builder.info.splits)
         raise UserError(f"the data set {name} has no split {split!r}; it has {known}") from error
     except (OSError, RuntimeError) as error:
-        raise UserError(f"the data set in {versions[-1].parent} cannot be read: {error}; {how}") from error
+        raise UserError(f"the data set in {folder} cannot be read: {error}; {how}") from error
     return records, tuple(builder.info.features["label"].names)
 
 
@@ -98,21 +114,3 @@ def tfds_source(name: str, split: str, shape: tuple[int, int, int], experiment: 
     if not len(arrays["label"]):
         raise UserError(f"none of the {len(records)} pictures of {name} {split} can be decoded")
     return ArraySource(arrays, class_names)
-
-
-def prepare(name: str) -> None:
-    """Downloads a data set and writes it as array_record. Needs TensorFlow, this once.
-
-    Raises:
-      UserError: TensorFlow is missing, the name is unknown, or the download failed.
-    """
-    if importlib.util.find_spec("tensorflow") is None:
-        raise UserError(f"building {name} for the first time needs TensorFlow: pip install -e '.[prepare]'")
-    import tensorflow_datasets as tfds
-
-    try:
-        tfds.builder(name, data_dir=data_dir(), file_format="array_record").download_and_prepare()
-    except Exception as error:  # downloads fail in as many ways as there are hosts
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{name} could not be prepared in {data_dir()}: {reason}") from error
-    print(f"{name} is prepared in {data_dir()}")

@@ -1,6 +1,5 @@
 """TFDS data sets: a small one made by hand, real MNIST where it is, and what is said where data is missing."""
 
-import importlib.util
 import io
 import json
 import re
@@ -15,7 +14,7 @@ from PIL import Image
 
 from cnnlab.data import tfds_source as module
 from cnnlab.data.source import ArraySource, Source
-from cnnlab.data.tfds_source import RecordSource, prepare, tfds_source
+from cnnlab.data.tfds_source import RecordSource, tfds_source
 from cnnlab.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -171,27 +170,6 @@ def test_missing_and_truncated_record_files_say_how_to_prepare_them(place, left)
     with pytest.raises(UserError, match=re.escape(f"the data set in {folder} cannot be read")) as raised:
         tfds_source("greys", "train", SHAPE, "lenet_mnist")
     assert "--mode=prepare" in str(raised.value)
-
-
-def test_preparing_without_tensorflow_names_the_extra(place, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *args: None if name == "tensorflow" else find(name, *args)
-    )
-    with pytest.raises(UserError, match=re.escape("needs TensorFlow: pip install -e '.[prepare]'")):
-        prepare("mnist")
-
-
-def test_a_failed_download_is_one_line(place, monkeypatch):
-    import tensorflow_datasets as tfds
-
-    def fail(*args, **kwargs):
-        raise ConnectionError("no route\nto host")
-
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *args: object())
-    monkeypatch.setattr(tfds, "builder", fail)
-    with pytest.raises(UserError, match=re.escape(f"mnist could not be prepared in {place}: no route to host")):
-        prepare("mnist")
 
 
 def test_reading_needs_no_tensorflow(place):
