@@ -19,7 +19,7 @@ def adam_cosine(
     Raises:
       UserError: `peak_rate` or `steps` is not positive.
     """
-    if peak_rate <= 0 or steps < 1:
+    if not peak_rate > 0 or steps < 1:
         raise UserError(f"the learning rate is {peak_rate} over {steps} steps; both must be positive")
     adam = optax.adamw(optax.cosine_decay_schedule(peak_rate, steps), weight_decay=weight_decay)
     return optax.chain(optax.clip_by_global_norm(clip_norm), adam) if clip_norm else adam
