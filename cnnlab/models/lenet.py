@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
 from cnnlab.ops.activations import scaled_tanh
+from cnnlab.ops.conv import Conv, conv2d
 from cnnlab.ops.pooling import MaxPool, sum_pool
 
 # Table I of the paper: row i lists the S2 maps that C3's map i sees.
@@ -101,8 +102,7 @@ class TableConv(nn.Module):
         bias = self.param("bias", uniform_fan_in(25 * 4), (16,))
         kernel = jnp.zeros((5, 5, 6, 16), weights.dtype).at[:, :, inputs, outputs].set(weights)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return x + bias
+        return conv2d(x, kernel) + bias
 
 
 class RBF(nn.Module):
@@ -145,7 +145,7 @@ class LeNet(nn.Module):
             if paper:
                 init = uniform_fan_in(size * size * x.shape[-1])
                 inits = {"kernel_init": init, "bias_init": init}
-            return nn.Conv(features, (size, size), padding="VALID", dtype=self.dtype, name=name, **inits)(x)
+            return Conv(features, size, dtype=self.dtype, name=name, **inits)(x)
 
         def pool(x, name):
             if paper:
