@@ -4,6 +4,7 @@ import ast
 import errno
 import importlib
 import json
+import math
 import pkgutil
 import signal
 import sys
@@ -100,7 +101,7 @@ def _parses(text: str, kind: type) -> bool:
         return text.lower() in ("true", "false", "1", "0")
     if kind in (int, float):
         try:
-            kind(text)
+            return math.isfinite(kind(text))
         except ValueError:
             return False
     return True

@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -154,24 +154,20 @@ def train(
     workdirs.check_same_run(workdir, experiment, overwrite)
     source, test = experiment.train_data(), experiment.test_data()
     checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best)
-    if parallel.is_main():
-        check_room(experiment, workdir, len(checkpoints.steps()))
-        workdirs.claim(workdir, experiment)
-    parallel.wait_for_all("workdir claimed")
-    writer = None
-    try:
+    with ExitStack() as stack:
+        if parallel.is_main():
+            check_room(experiment, workdir, len(checkpoints.steps()))
+            stack.enter_context(workdirs.only_trainer(workdir))
+            workdirs.claim(workdir, experiment)
+        parallel.wait_for_all("workdir claimed")
+        stack.callback(checkpoints.close)
         restored = checkpoints.restore(state_template(experiment))
         state = parallel.replicate(restored.state if restored else initial_state(experiment))
         start = int(state.step)
-        writer = Writer(workdir, start) if parallel.is_main() else None
+        writer = stack.enter_context(closing(Writer(workdir, start))) if parallel.is_main() else None
         run = _Run(experiment, workdir, source, test, checkpoints, writer, restored.pending if restored else [])
         run.on_report = on_report
-        with stop_on_signals() as stop:
-            return run.go(state, start, stop)
-    finally:
-        checkpoints.close()
-        if writer is not None:
-            writer.close()
+        return run.go(state, start, stack.enter_context(stop_on_signals()))
 
 
 def check_room(experiment: Experiment, workdir: Path, written: int) -> None:

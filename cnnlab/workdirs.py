@@ -1,8 +1,11 @@
 """Whose run a workdir holds: config.json, and the check that two configurations do not share a folder."""
 
+import fcntl
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,8 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.writer import write_whole
 
-# What a run writes, and all that --overwrite deletes.
-CONTENTS = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "figures", "predictions.jsonl")
+# What a run writes beside config.json, and all that --overwrite deletes.
+CONTENTS = ("metrics.jsonl", "checkpoints", "tensorboard", "figures", "predictions.jsonl")
 
 
 def read(workdir: Path) -> dict[str, Any] | None:
@@ -58,12 +61,34 @@ def check_same_run(workdir: Path, experiment: Experiment, overwrite: bool) -> No
         )
 
 
+@contextmanager
+def only_trainer(workdir: Path) -> Iterator[None]:
+    """Keeps other processes from training in the workdir while the block runs; a killed process lets go of it.
+
+    Raises:
+      UserError: another process trains there now.
+    """
+    handle = os.open(workdir, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise UserError(f"another process is training in {workdir}: use another --workdir, or wait for it") from error
+    except OSError:  # a file system without locks: train without one
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def claim(workdir: Path, experiment: Experiment) -> None:
     """Writes config.json, deleting what a run of another configuration left; the run's own checkpoints stay."""
     found = read(workdir)
     if found and not differences(experiment, found):
         return
     if found:
+        # config.json is replaced last: a deletion cut short leaves a folder that still says whose the rest is.
         for name in CONTENTS:
             path = workdir / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -151,6 +151,12 @@ MISTAKES = {
     "text for int": (["--config.batch_size=abc"], "config.batch_size is of type int (now 64), not 'abc'"),
     "float for int": (["--config.batch_size=1.5"], "config.batch_size is of type int (now 64), not '1.5'"),
     "text for float": (["--config.learning_rate=big"], "config.learning_rate is of type float"),
+    "no number": (["--config.epochs=nan"], "config.epochs is of type float (now 60.0), not 'nan'"),
+    "endless": (["--config.epochs=inf"], "config.epochs is of type float (now 60.0), not 'inf'"),
+    "odd share": (
+        ["--experiment=lenet_folder", "--config.folder=empty", "--config.test_share=2"],
+        "the share of pictures held out for testing is 2.0; it must lie between 0 and 1",
+    ),
     "text for bool": (["--config.invert=perhaps"], "config.invert is of type bool"),
     "no value": (["--config.learning_rate"], "config.learning_rate needs a value"),
     "batch size of nothing": (["--config.batch_size=0"], "config.batch_size is 0; it must be positive"),

@@ -51,3 +51,30 @@ def test_a_damaged_config_is_said(tmp_path, content):
 
 def test_no_run(tmp_path):
     assert workdirs.read(tmp_path / "none") is None
+
+
+def test_two_trainings_do_not_share_a_workdir(tmp_path):
+    with (
+        workdirs.only_trainer(tmp_path),
+        pytest.raises(UserError, match="another process is training in"),
+        workdirs.only_trainer(tmp_path),
+    ):
+        pass
+    with workdirs.only_trainer(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deletion_cut_short_still_says_whose_the_rest_is(tmp_path, monkeypatch):
+    workdirs.claim(tmp_path, small_experiment())
+    (tmp_path / "checkpoints").mkdir()
+    other = small_experiment({"seed": 7})
+
+    def fail(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workdirs.shutil, "rmtree", fail)
+    with pytest.raises(KeyboardInterrupt):
+        workdirs.claim(tmp_path, other)
+    with pytest.raises(UserError, match="holds another run"):
+        workdirs.check_same_run(tmp_path, other, overwrite=False)

@@ -62,6 +62,8 @@ def split_listing(folder: Path, test_share: float) -> tuple[Listing, Listing]:
     `test_share` of the pictures is held out, chosen by a hash of each file's path within the folder: a picture keeps
     its side when others are added.
     """
+    if not 0 < test_share < 1:
+        raise UserError(f"the share of pictures held out for testing is {test_share}; it must lie between 0 and 1")
     test = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
     if test is not None and (folder / "train").is_dir():
         train_listing, test_listing = list_classes(folder / "train"), list_classes(test)

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -25,6 +26,6 @@ class LRN(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         before = (self.size - 1) // 2
         sides = [(0, 0), (0, 0), (0, 0), (before, self.size - 1 - before)]
-        zero = jnp.zeros((), x.dtype)
+        zero = np.zeros((), x.dtype)  # numpy's: under jit JAX knows the sum, and its gradient, only by a known start
         squares = lax.reduce_window(jnp.square(x), zero, lax.add, (1, 1, 1, self.size), (1, 1, 1, 1), sides)
         return x * (self.k + self.alpha * squares) ** -self.beta

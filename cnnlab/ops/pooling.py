@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -14,7 +15,8 @@ def sum_pool(x: Float[Array, "n h w c"], window: int) -> Float[Array, "n h2 w2 c
     >>> sum_pool(jnp.ones((1, 4, 4, 1)), 2)[0, :, :, 0].tolist()
     [[4.0, 4.0], [4.0, 4.0]]
     """
-    return lax.reduce_window(x, 0.0, lax.add, (1, window, window, 1), (1, window, window, 1), "VALID")
+    squares = (1, window, window, 1)
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, squares, squares, "VALID")
 
 
 def pads(size: int, window: int, stride: int, padding: int, ceil: bool) -> tuple[int, int]:
@@ -55,7 +57,9 @@ class Pool(nn.Module):
         check_fit("/".join(self.path), x.shape[1:3], *fit)
         sides = [pads(size, self.window, self.stride, self.padding, self.ceil) for size in x.shape[1:3]]
         window, stride = (1, self.window, self.window, 1), (1, self.stride, self.stride, 1)
-        return lax.reduce_window(x, jnp.array(start, x.dtype), function, window, stride, [(0, 0), *sides, (0, 0)])
+        # A constant of numpy's: only by a known start does JAX know the maximum or sum, and its gradient, under jit.
+        first = np.array(start, x.dtype)
+        return lax.reduce_window(x, first, function, window, stride, [(0, 0), *sides, (0, 0)])
 
 
 class MaxPool(Pool):

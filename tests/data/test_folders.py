@@ -110,10 +110,16 @@ def test_a_greater_share_holds_out_the_same_pictures_and_more(tmp_path):
     assert small < large
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("share", [1e-9, 1 - 1e-9])
 def test_too_few_pictures_to_split(tmp_path, share):
     with pytest.raises(UserError, match=f"has 40 pictures, too few to hold out {share:.0%}"):
-        split_listing(fill(tmp_path), share)
+        split_listing(fill(tmp_path, 20), share)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
+def test_the_share_lies_between_0_and_1(tmp_path, share):
+    with pytest.raises(UserError, match="must lie between 0 and 1"):
+        split_listing(fill(tmp_path, 20), share)
 
 
 @pytest.mark.parametrize("name", ["test", "val"])

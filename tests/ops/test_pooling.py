@@ -119,3 +119,14 @@ def test_l2_pooling_of_nothing_has_no_gradient():
 def test_a_window_that_does_not_fit_is_named():
     with pytest.raises(UserError, match="too small for layer"):
         MaxPool(3, 2, name="pool1").apply({}, jnp.zeros((1, 2, 2, 1)))
+
+
+@pytest.mark.parametrize("pool", [MaxPool(3, 2), AvgPool(3, 2), AvgPool(3, 2, count_padding=True), L2Pool(3, 2)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_under_jit_are_those_without(pool, dtype):
+    x = jax.random.normal(jax.random.key(0), (2, 7, 7, 3), dtype)
+    slope = jax.grad(lambda x: jnp.sum(pool.apply({}, x).astype(jnp.float32) ** 2))
+    assert slope(x).dtype == dtype
+    np.testing.assert_allclose(*(f(x).astype(jnp.float32) for f in (jax.jit(slope), slope)), rtol=0.05, atol=1e-2)
+    total = jax.jit(jax.grad(lambda x: jnp.sum(sum_pool(x, 2).astype(jnp.float32))))
+    assert total(x)[:, :6, :6].astype(jnp.float32).min() == 1
