@@ -1,9 +1,11 @@
-"""A few steps of LeNet on real digits: what the tests of the loop run."""
+"""What several tests use: a few steps of LeNet on real digits, and networks' shapes without their arithmetic."""
 
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.experiment import Experiment
@@ -23,3 +25,19 @@ def same(a: Any, b: Any) -> bool:
     """Whether two pytrees are equal bit for bit."""
     leaves, others = jax.tree.leaves(jax.device_get(a)), jax.tree.leaves(jax.device_get(b))
     return len(leaves) == len(others) and all(np.array_equal(x, y) for x, y in zip(leaves, others, strict=True))
+
+
+def shapes(model: nn.Module, size: int = 224) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """A network's variables' shapes and each layer's output shape on size×size×3, without computing anything."""
+    x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
+    apply = jax.eval_shape(
+        lambda v, x: model.apply(v, x, capture_intermediates=True, mutable=["intermediates"]), variables, x
+    )
+    maps = {name: out["__call__"][0].shape for name, out in apply[1]["intermediates"].items() if name != "__call__"}
+    return variables, maps
+
+
+def count(params: Any) -> int:
+    """The numbers in a pytree of arrays or shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,76 @@
+"""VGG: Simonyan, Zisserman, "Very deep convolutional networks for large-scale image recognition", 2014, table 1.
+
+3×3 filters, one after the other, and nothing else: two see 5×5 pixels, three 7×7, with fewer weights and more
+rectifiers than one large filter. A 11 layers with weights, B 13, C and D 16, E 19; C's third of three is 1×1.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from cnnlab.errors import UserError
+from cnnlab.ops.batch_norm import BatchNorm
+from cnnlab.ops.conv import Conv
+from cnnlab.ops.lrn import LRN
+from cnnlab.ops.pooling import MaxPool
+
+WIDTHS = (64, 128, 256, 512, 512)  # of the five groups of layers, each followed by a pooling layer
+# Filter sizes by group.
+CONFIGURATIONS = {
+    "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "A-LRN": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "B": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "C": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+    "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+}
+
+
+class VGG(nn.Module):
+    """VGG for pictures of 224×224 (any size from 32 up; fc6 then has another shape).
+
+    Attributes:
+      configuration: a key of `CONFIGURATIONS`.
+      num_classes: number of outputs.
+      batch_norm: batch normalisation after each convolution, as later published weights have; not in the paper.
+      dropout: share of fc6's and fc7's units dropped in training.
+      dtype: of the computation; parameters are float32.
+
+    fc6 sees pool5 flattened as (height, width, channels). Published weights flatten channels first.
+
+    Raises:
+      UserError: an unknown configuration; a picture too small for pool5.
+    """
+
+    configuration: str = "D"
+    num_classes: int = 1000
+    batch_norm: bool = False
+    dropout: float = 0.5
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"]:
+        if self.configuration not in CONFIGURATIONS:
+            known = ", ".join(CONFIGURATIONS)
+            raise UserError(f'the configuration of VGG is "{self.configuration}"; it must be one of {known}')
+        # Weights N(0, 0.01), biases 0 (section 3.1). The deep ones learn from that only when begun from A's layers.
+        init = nn.initializers.normal(0.01)
+        for group, sizes in enumerate(CONFIGURATIONS[self.configuration], 1):
+            for place, size in enumerate(sizes, 1):
+                layer = f"{group}_{place}"
+                conv = Conv(
+                    WIDTHS[group - 1], size, padding=size // 2, kernel_init=init, dtype=self.dtype, name=f"conv{layer}"
+                )
+                x = conv(x)
+                if self.batch_norm:
+                    x = BatchNorm(name=f"bn{layer}")(x, train=train)
+                x = nn.relu(x)
+                if self.configuration == "A-LRN" and layer == "1_1":
+                    x = LRN(name="norm1")(x)
+            x = MaxPool(2, 2, name=f"pool{group}")(x)
+        x = x.reshape(x.shape[0], -1)
+        for name in ("fc6", "fc7"):
+            x = nn.relu(nn.Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train, name=f"drop{name[2:]}")(x)
+        return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)
