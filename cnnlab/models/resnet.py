@@ -1,0 +1,130 @@
+"""ResNet for ImageNet: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", 2015, table 1.
+
+18 and 34 layers of blocks of two 3×3 convolutions, 50, 101 and 152 of bottlenecks (1×1, 3×3, 1×1), and the plain nets
+of 18 and 34 layers, which have no shortcuts. With option B: 11,689,512, 21,797,672, 25,557,032, 44,549,160 and
+60,192,808 parameters.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from cnnlab.errors import UserError
+from cnnlab.models.resnet_cifar import HE, shortcut_a
+from cnnlab.ops.batch_norm import BatchNorm
+from cnnlab.ops.conv import Conv
+from cnnlab.ops.pooling import MaxPool
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # by stage
+
+
+class Block(nn.Module):
+    """A residual block (figures 2 and 5).
+
+    Attributes:
+      width: maps of its 3×3 convolutions.
+      stride: of the block.
+      bottleneck: 1×1, 3×3 and 1×1 to four times the width, instead of two 3×3.
+      plain: no shortcut.
+      option: "A", zeros for new maps; "B", a projection where the shape changes; "C", projections everywhere.
+      stride_on_3x3: where a bottleneck strides: False, on the first 1×1, is the paper's; published weights have True.
+      axis_name: see `ResNet`.
+      dtype: of the computation.
+    """
+
+    width: int
+    stride: int
+    bottleneck: bool
+    plain: bool = False
+    option: str = "B"
+    stride_on_3x3: bool = False
+    axis_name: str | None = None
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 k"]:
+        width, stride = self.width, self.stride
+        layers = ((width, 3, stride), (width, 3, 1))
+        if self.bottleneck:
+            first, second = (1, stride) if self.stride_on_3x3 else (stride, 1)
+            layers = ((width, 1, first), (width, 3, second), (4 * width, 1, 1))
+
+        def conv_bn(x, features, size, stride, suffix):
+            conv = Conv(
+                features,
+                size,
+                stride,
+                size // 2,
+                use_bias=False,
+                kernel_init=HE,
+                dtype=self.dtype,
+                name=f"conv{suffix}" if suffix.isdigit() else suffix,
+            )
+            norm = BatchNorm(axis_name=self.axis_name, name=f"bn{suffix}" if suffix.isdigit() else f"{suffix}_bn")
+            return norm(conv(x), train=train)
+
+        y = x
+        for number, (features, size, step) in enumerate(layers, 1):
+            y = conv_bn(y, features, size, step, str(number))
+            if number < len(layers):
+                y = nn.relu(y)
+        if self.plain:
+            return nn.relu(y)
+        changes = stride > 1 or x.shape[-1] != y.shape[-1]
+        if self.option == "C" or (self.option == "B" and changes):
+            return nn.relu(y + conv_bn(x, y.shape[-1], 1, stride, "shortcut"))
+        return nn.relu(y + shortcut_a(x, y.shape[-1], stride))
+
+
+class ResNet(nn.Module):
+    """A residual or plain net for pictures of 224×224.
+
+    Attributes:
+      depth: 18, 34, 50, 101 or 152.
+      plain: leave the shortcuts out (the paper has plain nets of 18 and 34 layers).
+      option: of the shortcuts, "A", "B" or "C"; see `Block`.
+      stride_on_3x3: see `Block`.
+      num_classes: number of outputs.
+      axis_name: of the devices that batch normalisation spans; None: each device by itself.
+      dtype: of the computation; parameters are float32.
+
+    Stages are conv1, pool1, conv2_1 … conv5_n, fc, as in the paper's table 1.
+
+    Raises:
+      UserError: an unknown depth or option.
+    """
+
+    depth: int = 50
+    plain: bool = False
+    option: str = "B"
+    stride_on_3x3: bool = False
+    num_classes: int = 1000
+    axis_name: str | None = None
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"]:
+        if self.depth not in BLOCKS:
+            raise UserError(f"the depth of ResNet is {self.depth}; it must be one of {', '.join(map(str, BLOCKS))}")
+        if self.option not in ("A", "B", "C"):
+            raise UserError(f'the option of ResNet\'s shortcuts is "{self.option}"; it must be "A", "B" or "C"')
+        x = Conv(64, 7, 2, 3, use_bias=False, kernel_init=HE, dtype=self.dtype, name="conv1")(x)
+        x = nn.relu(BatchNorm(axis_name=self.axis_name, name="bn1")(x, train=train))
+        x = MaxPool(3, 2, padding=1, name="pool1")(x)
+        for stage, blocks in enumerate(BLOCKS[self.depth], 2):
+            for number in range(1, blocks + 1):
+                block = Block(
+                    width=32 * 2 ** (stage - 1),
+                    stride=2 if stage > 2 and number == 1 else 1,
+                    bottleneck=self.depth >= 50,
+                    plain=self.plain,
+                    option=self.option,
+                    stride_on_3x3=self.stride_on_3x3,
+                    axis_name=self.axis_name,
+                    dtype=self.dtype,
+                    name=f"conv{stage}_{number}",
+                )
+                x = block(x, train=train)
+        x = jnp.mean(x, (1, 2))
+        return nn.Dense(self.num_classes, kernel_init=HE, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
