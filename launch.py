@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from cnnlab import configs
+from cnnlab import allocator, configs
 from cnnlab.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -77,4 +77,5 @@ def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path) -> None
 
 
 if __name__ == "__main__":
+    allocator.keep_memory()
     sys.exit(configs.exit_code(lambda: main(sys.argv), debug="--debug" in sys.argv))

@@ -21,6 +21,13 @@ from cnnlab.errors import UserError
 
 AXIS = "devices"
 
+# How XLA compiles for CPUs. Its newer library leaves a core idle in convolutions with few channels, so only matrix
+# products stay with it. And barriers hold until elementwise operations are fused: so `ops` can say what is stored.
+CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT",
+    "xla_disable_hlo_passes": "cse_barrier_expander",
+}
+
 
 def identity(tree: PyTree) -> PyTree:
     """The mean over a single device."""
@@ -129,6 +136,7 @@ def compile_train_step(train_step: Callable) -> Callable:
         out_axes=None,
         donate_argnums=0,
     )
+    step = for_cpu(step)
     if jax.default_backend() != "cpu" or jax.device_count() == 1:
         return step
     return lambda state, batch, rng: jax.block_until_ready(step(state, batch, rng))
@@ -136,7 +144,36 @@ def compile_train_step(train_step: Callable) -> Callable:
 
 def compile_eval_step(eval_step: Callable) -> Callable:
     """`eval_step(state, batch)` on all local devices; every output keeps the device axis that `gather` removes."""
-    return jax.pmap(eval_step, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+    return for_cpu(jax.pmap(eval_step, axis_name=AXIS, in_axes=(None, 0), out_axes=0))
+
+
+def for_cpu(function: Callable) -> Callable:
+    """A jitted or pmapped function, compiled with `CPU_OPTIONS` where the backend is a CPU; elsewhere as it is.
+
+    On a notebook's own step: `step = parallel.for_cpu(jax.jit(step))`. With several processes it stays as it is too:
+    pmap cannot be compiled ahead of its call there.
+    """
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return function
+    programs: dict[tuple, Callable] = {}
+
+    def call(*arguments):
+        leaves, structure = jax.tree.flatten(arguments)
+        kind = (structure, *((np.shape(leaf), jax.numpy.result_type(leaf)) for leaf in leaves))
+        if kind not in programs:
+            programs[kind] = _compile(function.lower(*arguments))
+        return programs[kind](*arguments)
+
+    return call
+
+
+def _compile(lowered: jax.stages.Lowered) -> Callable:
+    try:
+        return lowered.compile(CPU_OPTIONS)
+    except jax.errors.JaxRuntimeError as error:
+        if not any(name in str(error) for name in CPU_OPTIONS):
+            raise
+        return lowered.compile()  # a later XLA without one of these options
 
 
 def gather(outputs: PyTree) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from cnnlab.experiment import Experiment
+from cnnlab.ops.forms import plain_forms
 from cnnlab.reach import Reach, merge, pixels, reach_through
 
 Path = tuple[str, ...]
@@ -135,7 +136,7 @@ def _trace(model: nn.Module, x: jax.ShapeDtypeStruct, kwargs: dict[str, Any]) ->
     def apply(variables, x):
         return model.apply(variables, x, rngs=jax.random.key(0), mutable=nn.DenyList("params"), **kwargs)
 
-    with nn.intercept_methods(_marker(modules)):
+    with plain_forms(), nn.intercept_methods(_marker(modules)):
         variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, **kwargs), x)
         jaxpr = jax.make_jaxpr(apply)(variables, x).jaxpr
     return jaxpr, variables.get("params", {}), modules

@@ -41,3 +41,8 @@ def shapes(model: nn.Module, size: int = 224) -> tuple[Any, dict[str, tuple[int,
 def count(params: Any) -> int:
     """The numbers in a pytree of arrays or shapes."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def random_array(shape, seed=0):
+    """Normal random numbers."""
+    return jax.random.normal(jax.random.key(seed), shape)

@@ -11,7 +11,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
+from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.lrn import LRN
 from cnnlab.ops.pooling import MaxPool
 
@@ -78,7 +80,7 @@ class AlexNet(nn.Module):
                 dtype=self.dtype,
                 name=name,
             )
-            x = nn.relu(conv(x))
+            x = relu(conv(x))
             if name in ("conv1", "conv2") and paper:
                 x = LRN(name=f"norm{name[-1]}")(x)
             if name in ("conv1", "conv2", "conv5"):
@@ -86,7 +88,7 @@ class AlexNet(nn.Module):
         x = x.reshape(x.shape[0], -1)
         for name in ("fc6", "fc7"):
             # The paper drops fc6's and fc7's outputs; the published net drops their inputs.
-            drop = nn.Dropout(self.dropout, deterministic=not train, name=f"drop{name[-1]}")
+            drop = Dropout(self.dropout, name=f"drop{name[-1]}")
             dense = nn.Dense(4096, kernel_init=init, bias_init=hidden_bias, dtype=self.dtype, name=name)
-            x = drop(nn.relu(dense(x))) if paper else nn.relu(dense(drop(x)))
+            x = drop(relu(dense(x)), train=train) if paper else relu(dense(drop(x, train=train)))
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
-from cnnlab.ops.activations import scaled_tanh
+from cnnlab.ops.activations import relu, scaled_tanh
 from cnnlab.ops.conv import Conv, conv2d
 from cnnlab.ops.pooling import MaxPool, sum_pool
 
@@ -138,7 +138,7 @@ class LeNet(nn.Module):
         if self.variant not in ("paper", "modern"):
             raise UserError(f'the variant of LeNet is "{self.variant}"; it must be "paper" or "modern"')
         paper = self.variant == "paper"
-        squash = scaled_tanh if paper else nn.relu
+        squash = scaled_tanh if paper else relu
 
         def conv(features, size, x, name):
             inits = {}

@@ -11,7 +11,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
+from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.pooling import AvgPool, MaxPool
 
 # By group: the first filter's size, stride and padding, and the maps of it and of the two 1×1 layers after it
@@ -60,12 +62,12 @@ class NiN(nn.Module):
             shapes = ((size, stride, padding), (1, 1, 0), (1, 1, 0))
             for name, shape, features in zip(names, shapes, maps, strict=True):
                 conv = Conv(features or self.num_classes, *shape, kernel_init=init, dtype=self.dtype, name=name)
-                x = nn.relu(conv(x))
+                x = relu(conv(x))
             if number == len(groups):
                 break
             # The CIFAR net's windows reach over the right and lower borders; its second pooling is a mean.
             pool = AvgPool if cifar and number == 2 else MaxPool
             x = pool(3, 2, ceil=True, name=f"pool{number}")(x)
             if cifar or number == len(groups) - 1:
-                x = nn.Dropout(self.dropout, deterministic=not train, name=f"drop{number}")(x)
+                x = Dropout(self.dropout, name=f"drop{number}")(x, train=train)
         return jnp.mean(x, (1, 2)).astype(jnp.float32)

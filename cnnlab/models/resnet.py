@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
 from cnnlab.models.resnet_cifar import HE, shortcut_a
+from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
 from cnnlab.ops.pooling import MaxPool
@@ -68,13 +69,13 @@ class Block(nn.Module):
         for number, (features, size, step) in enumerate(layers, 1):
             y = conv_bn(y, features, size, step, str(number))
             if number < len(layers):
-                y = nn.relu(y)
+                y = relu(y)
         if self.plain:
-            return nn.relu(y)
+            return relu(y)
         changes = stride > 1 or x.shape[-1] != y.shape[-1]
         if self.option == "C" or (self.option == "B" and changes):
-            return nn.relu(y + conv_bn(x, y.shape[-1], 1, stride, "shortcut"))
-        return nn.relu(y + shortcut_a(x, y.shape[-1], stride))
+            return relu(y + conv_bn(x, y.shape[-1], 1, stride, "shortcut"))
+        return relu(y + shortcut_a(x, y.shape[-1], stride))
 
 
 class ResNet(nn.Module):
@@ -110,7 +111,7 @@ class ResNet(nn.Module):
         if self.option not in ("A", "B", "C"):
             raise UserError(f'the option of ResNet\'s shortcuts is "{self.option}"; it must be "A", "B" or "C"')
         x = Conv(64, 7, 2, 3, use_bias=False, kernel_init=HE, dtype=self.dtype, name="conv1")(x)
-        x = nn.relu(BatchNorm(axis_name=self.axis_name, name="bn1")(x, train=train))
+        x = relu(BatchNorm(axis_name=self.axis_name, name="bn1")(x, train=train))
         x = MaxPool(3, 2, padding=1, name="pool1")(x)
         for stage, blocks in enumerate(BLOCKS[self.depth], 2):
             for number in range(1, blocks + 1):

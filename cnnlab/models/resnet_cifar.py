@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
+from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
 
@@ -46,8 +47,8 @@ class Block(nn.Module):
             )
             y = BatchNorm(axis_name=self.axis_name, name=f"bn{number}")(conv(y), train=train)
             if number == 1:
-                y = nn.relu(y)
-        return nn.relu(y if self.plain else y + shortcut_a(x, self.features, self.stride))
+                y = relu(y)
+        return relu(y if self.plain else y + shortcut_a(x, self.features, self.stride))
 
 
 class ResNetCifar(nn.Module):
@@ -79,7 +80,7 @@ class ResNetCifar(nn.Module):
             near = max(1, blocks) * 6 + 2
             raise UserError(f"the depth is {self.depth}; it must be 6n + 2, for example {near} or {near + 6}")
         x = Conv(16, 3, padding=1, use_bias=False, kernel_init=HE, dtype=self.dtype, name="conv1")(x)
-        x = nn.relu(BatchNorm(axis_name=self.axis_name, name="bn1")(x, train=train))
+        x = relu(BatchNorm(axis_name=self.axis_name, name="bn1")(x, train=train))
         for stage, features in ((2, 16), (3, 32), (4, 64)):
             for number in range(1, blocks + 1):
                 stride = 2 if stage > 2 and number == 1 else 1

@@ -10,8 +10,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
+from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.lrn import LRN
 from cnnlab.ops.pooling import MaxPool
 
@@ -65,12 +67,12 @@ class VGG(nn.Module):
                 x = conv(x)
                 if self.batch_norm:
                     x = BatchNorm(name=f"bn{layer}")(x, train=train)
-                x = nn.relu(x)
+                x = relu(x)
                 if self.configuration == "A-LRN" and layer == "1_1":
                     x = LRN(name="norm1")(x)
             x = MaxPool(2, 2, name=f"pool{group}")(x)
         x = x.reshape(x.shape[0], -1)
         for name in ("fc6", "fc7"):
-            x = nn.relu(nn.Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train, name=f"drop{name[2:]}")(x)
+            x = relu(nn.Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
+            x = Dropout(self.dropout, name=f"drop{name[2:]}")(x, train=train)
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.lrn import LRN
 from cnnlab.ops.pooling import MaxPool
 
@@ -47,13 +49,13 @@ class ZFNet(nn.Module):
         # All weights begin at random of scale 0.01, all biases at 0 (section 3).
         init = nn.initializers.normal(0.01)
         for name, maps, size, stride, padding in LAYERS:
-            x = nn.relu(Conv(maps, size, stride, padding, kernel_init=init, dtype=self.dtype, name=name)(x))
+            x = relu(Conv(maps, size, stride, padding, kernel_init=init, dtype=self.dtype, name=name)(x))
             if name in ("conv1", "conv2"):
                 # 110 → 55 and 26 → 13: the last window reaches over the border. Contrast is normalised after pooling.
                 x = LRN(name=f"norm{name[-1]}")(MaxPool(3, 2, ceil=True, name=f"pool{name[-1]}")(x))
         x = MaxPool(3, 2, name="pool5")(x)
         x = x.reshape(x.shape[0], -1)
         for name in ("fc6", "fc7"):
-            x = nn.relu(nn.Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train, name=f"drop{name[-1]}")(x)
+            x = relu(nn.Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
+            x = Dropout(self.dropout, name=f"drop{name[-1]}")(x, train=train)
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)

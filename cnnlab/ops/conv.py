@@ -1,11 +1,13 @@
 """Convolution: grouped, strided, padded in pixels, with a clear error where the filter does not fit."""
 
 import flax.linen as nn
-from jax import lax
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
+from cnnlab.ops import conv_cpu
+from cnnlab.ops.forms import tuned
 from cnnlab.ops.receptive_field import output_size
 
 Size = int | tuple[int, int]
@@ -40,14 +42,10 @@ def conv2d(
     >>> conv2d(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)))[0, :, :, 0].tolist()
     [[9.0, 9.0], [9.0, 9.0]]
     """
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        pair(stride),
-        [(p, p) for p in pair(padding)],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
+    stride, padding = pair(stride), pair(padding)
+    if tuned() and x.dtype == jnp.float32:
+        return conv_cpu.conv(x, kernel, stride, padding, groups)
+    return conv_cpu.lax_conv(x, kernel, stride, padding, groups)
 
 
 class Conv(nn.Module):

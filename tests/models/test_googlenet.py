@@ -25,10 +25,10 @@ def test_maps():
 
 
 def test_a_module_puts_its_branches_side_by_side():
-    module = Inception(INCEPTIONS["3a"])
+    module = Inception(maps=INCEPTIONS["3a"])
     x = jax.random.normal(jax.random.key(0), (1, 6, 6, 3))
-    variables = module.init(jax.random.key(1), x)
-    y, found = module.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
+    variables = module.init(jax.random.key(1), x, train=False)
+    y, found = module.apply(variables, x, train=False, capture_intermediates=True, mutable=["intermediates"])
     layers = found["intermediates"]
     names = ("1x1", "3x3", "5x5", "pool_proj")
     assert np.array_equal(y, np.concatenate([np.maximum(layers[name]["__call__"][0], 0) for name in names], -1))

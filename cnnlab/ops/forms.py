@@ -1,0 +1,33 @@
+"""Which form of an operation is traced: the plain one of `lax`, or one that is faster on CPUs and means the same."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import jax
+
+_plain = contextvars.ContextVar("plain", default=False)
+
+
+def tuned() -> bool:
+    """Whether the CPU's forms are wanted: the backend is a CPU, and nobody asked for the plain ones.
+
+    GPUs and TPUs have the plain forms in hardware libraries, where they are the faster ones.
+    """
+    return not _plain.get() and jax.default_backend() == "cpu"
+
+
+@contextlib.contextmanager
+def plain_forms() -> Iterator[None]:
+    """What is traced within uses `lax`'s own operations: to read a network's structure from its trace, to take
+    derivatives in forward mode, which hand-written gradients do not have, and to test the other forms against.
+
+    >>> with plain_forms():
+    ...     tuned()
+    False
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
