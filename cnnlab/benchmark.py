@@ -38,16 +38,23 @@ class Speed:
     loop_over_step: float
 
 
-def measure(experiment: Experiment, steps: int = 100, repeats: int = 5) -> Speed:
+SECONDS = 3.0  # that a measurement of the step should last, within MOST and LEAST steps
+LEAST, MOST = 2, 100
+
+
+def measure(experiment: Experiment, steps: int | None = None, repeats: int = 5) -> Speed:
     """Measures each part in turn, `repeats` times, after warming up.
 
     Args:
       experiment: any; nothing of it is written outside a temporary folder.
-      steps: training steps a measurement.
+      steps: training steps a measurement; by default as many as fit into `SECONDS`.
       repeats: measurements of each part.
     """
     source = experiment.train_data()
     run = _steps_only(experiment, source)
+    if steps is None:
+        run(1)
+        steps = max(LEAST, min(MOST, int(SECONDS / run(1))))
     parts: dict[str, Callable[[int], float]] = {
         "step": run,
         "loop": lambda n: _loop(experiment, source, n),
@@ -55,7 +62,7 @@ def measure(experiment: Experiment, steps: int = 100, repeats: int = 5) -> Speed
         "inference": _inference(experiment, source),
     }
     for part in parts.values():
-        part(10)
+        part(min(10, steps))
     seconds = {name: [] for name in parts}
     for _ in range(repeats):
         for name, part in parts.items():

@@ -16,6 +16,7 @@ from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
 from cnnlab.ops.pooling import MaxPool
+from cnnlab.ops.repeat import repeat
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # by stage
 
@@ -114,8 +115,8 @@ class ResNet(nn.Module):
         x = relu(BatchNorm(axis_name=self.axis_name, name="bn1")(x, train=train))
         x = MaxPool(3, 2, padding=1, name="pool1")(x)
         for stage, blocks in enumerate(BLOCKS[self.depth], 2):
-            for number in range(1, blocks + 1):
-                block = Block(
+            first, *others = (
+                Block(
                     width=32 * 2 ** (stage - 1),
                     stride=2 if stage > 2 and number == 1 else 1,
                     bottleneck=self.depth >= 50,
@@ -126,6 +127,8 @@ class ResNet(nn.Module):
                     dtype=self.dtype,
                     name=f"conv{stage}_{number}",
                 )
-                x = block(x, train=train)
+                for number in range(1, blocks + 1)
+            )
+            x = repeat(others, first(x, train=train), train=train)
         x = jnp.mean(x, (1, 2))
         return nn.Dense(self.num_classes, kernel_init=HE, dtype=self.dtype, name="fc")(x).astype(jnp.float32)

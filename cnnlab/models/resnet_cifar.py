@@ -14,6 +14,7 @@ from cnnlab.errors import UserError
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.repeat import repeat
 
 # Keeps the size of signals through rectifiers: N(0, 2 / (outputs of a filter's size)), as in the authors' code.
 HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -82,9 +83,17 @@ class ResNetCifar(nn.Module):
         x = Conv(16, 3, padding=1, use_bias=False, kernel_init=HE, dtype=self.dtype, name="conv1")(x)
         x = relu(BatchNorm(axis_name=self.axis_name, name="bn1")(x, train=train))
         for stage, features in ((2, 16), (3, 32), (4, 64)):
-            for number in range(1, blocks + 1):
-                stride = 2 if stage > 2 and number == 1 else 1
-                block = Block(features, stride, self.plain, self.axis_name, self.dtype, name=f"conv{stage}_{number}")
-                x = block(x, train=train)
+            first, *others = (
+                Block(
+                    features,
+                    2 if stage > 2 and number == 1 else 1,
+                    self.plain,
+                    self.axis_name,
+                    self.dtype,
+                    name=f"conv{stage}_{number}",
+                )
+                for number in range(1, blocks + 1)
+            )
+            x = repeat(others, first(x, train=train), train=train)
         x = jnp.mean(x, (1, 2))
         return nn.Dense(self.num_classes, kernel_init=HE, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
