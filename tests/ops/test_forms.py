@@ -10,6 +10,7 @@ from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import conv2d
 from cnnlab.ops.forms import plain_forms, tuned
+from cnnlab.ops.lrn import LRN
 from cnnlab.ops.pooling import AvgPool, L2Pool, MaxPool
 from tests.small import random_array
 
@@ -98,6 +99,11 @@ def test_average_pooling_that_counts_padding():
 def test_the_first_of_equal_maxima_gets_the_gradient():
     x = jnp.round(random_array((2, 9, 9, 3)))  # many are equal
     agree(lambda x: MaxPool(3, 2).apply({}, x), x)
+
+
+@pytest.mark.parametrize(("size", "beta"), [(5, 0.75), (4, 0.5), (3, 0.75)])
+def test_local_response_normalisation(size, beta):
+    agree(lambda x: LRN(size=size, alpha=0.3, beta=beta).apply({}, x), 2 * random_array((2, 3, 4, 7)))
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 5, 3), (6, 3)])
