@@ -14,7 +14,7 @@ from cnnlab.ops.forms import loops
 def repeat(blocks: Sequence[nn.Module], x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
     """`x` through `blocks`, which keep its shape.
 
-    Each block has its own variables under its own name, whichever way it is run, so checkpoints move freely between
+    Each block has its own variables under its own name, however it is run, so checkpoints move freely between
     backends. Initial values are drawn by one traced body, and where `forms.loops` the blocks are run by one; else, and
     where intermediates are captured, one by one.
 
