@@ -75,6 +75,9 @@ class Experiment:
       best: the test metric, lower is better, that chooses the best checkpoint.
       workers: threads that make batches ahead of the step.
       prepare: downloads and builds the data, for `--mode=prepare`; None where there is nothing to prepare.
+      init_from: published weights that the run begins from, a path or a hub id (see `weights.load_torchvision`); empty
+        for the paper's initialisation. Without a checkpoint, eval and predict use these weights as they are.
+      replace_head: with `init_from`: keep the fresh classifiers, to learn other classes.
     """
 
     name: str
@@ -95,6 +98,8 @@ class Experiment:
     best: str = "error"
     workers: int = 2
     prepare: Callable[[], None] | None = None
+    init_from: str = ""
+    replace_head: bool = False
 
     def __post_init__(self) -> None:
         for field in ("batch_size", "eval_batch_size", "steps", "log_every", "eval_every", "checkpoint_every", "keep"):
@@ -102,3 +107,5 @@ class Experiment:
                 raise UserError(f"{field} of {self.name} is {getattr(self, field)}; it must be positive")
         if self.seed < 0:
             raise UserError(f"seed of {self.name} is {self.seed}; it must be 0 or more")
+        if self.replace_head and not self.init_from:
+            raise UserError(f"replace_head of {self.name} needs init_from: there are no weights whose head to replace")

@@ -54,19 +54,36 @@ def stop_on_signals() -> Iterator[Stop]:
             signal.signal(signum, handler)
 
 
-def initial_state(experiment: Experiment) -> TrainState:
-    """The state before the first step: a pure function of the experiment's seed. Jitted: much faster than op by op."""
+def fresh_state(experiment: Experiment) -> TrainState:
+    """The paper's initialisation: a pure function of the experiment's seed. Jitted: much faster than op by op."""
     batch = {"image": np.zeros((1, *experiment.picture_shape), np.uint8)}
     return jax.jit(experiment.task.init)(stream_key(experiment.seed, "init"), batch)
 
 
+def initial_state(experiment: Experiment) -> TrainState:
+    """The state before the first step: fresh, or with published weights where the experiment begins from some.
+
+    Raises:
+      UserError: the weights cannot be read or do not fit.
+    """
+    state = fresh_state(experiment)
+    if not experiment.init_from:
+        return state
+    from cnnlab import weights  # late, as few runs need it
+
+    model, replace_head = experiment.task.model, experiment.replace_head
+    variables = weights.load_torchvision(experiment.init_from, model, state.variables, replace_head)
+    # The optimizer's state stays: averages and velocities begin at zero whatever the parameters are.
+    return state.replace(params=variables.pop("params"), model_state=variables)
+
+
 def state_template(experiment: Experiment) -> TrainState:
     """Shapes and dtypes of the state, without computing it."""
-    return jax.eval_shape(lambda: initial_state(experiment))
+    return jax.eval_shape(lambda: fresh_state(experiment))
 
 
 def restored_state(experiment: Experiment, workdir: Path, which: str = "latest") -> TrainState:
-    """The state of a trained workdir, on all devices.
+    """The state of a trained workdir, on all devices; published weights where nothing is trained but they are named.
 
     Args:
       experiment: what was trained there.
@@ -74,13 +91,22 @@ def restored_state(experiment: Experiment, workdir: Path, which: str = "latest")
       which: "latest" or "best".
 
     Raises:
-      UserError: where there is no checkpoint.
+      UserError: where there is neither; where the workdir's run began from other weights than the experiment names.
     """
+    found = workdirs.read(workdir)
+    began, asked = (config.get("init_from", "") for config in (found["config"] if found else {}, experiment.config))
+    if found and asked not in ("", began):
+        raise UserError(
+            f"{workdir} holds a run that began from {began or 'no published weights'}: "
+            f"to use {asked} as it is, name another --workdir"
+        )
     checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best)
     try:
         restored = checkpoints.restore(state_template(experiment), which)
     finally:
         checkpoints.close()
+    if restored is None and experiment.init_from and not experiment.replace_head:
+        return parallel.replicate(initial_state(experiment))
     if restored is None:
         raise UserError(f"{workdir} holds no trained state: train first with --mode=train --workdir={workdir}")
     return parallel.replicate(restored.state)
@@ -154,6 +180,8 @@ def train(
     workdirs.check_same_run(workdir, experiment, overwrite)
     source, test = experiment.train_data(), experiment.test_data()
     checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best)
+    # Weights that do not fit are found out before anything is written.
+    begin = initial_state(experiment) if experiment.init_from and not _goes_on(experiment, workdir) else None
     with ExitStack() as stack:
         if parallel.is_main():
             check_room(experiment, workdir, len(checkpoints.steps()))
@@ -162,12 +190,19 @@ def train(
         parallel.wait_for_all("workdir claimed")
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(state_template(experiment))
-        state = parallel.replicate(restored.state if restored else initial_state(experiment))
+        state = parallel.replicate(restored.state if restored else begin or initial_state(experiment))
+        del begin
         start = int(state.step)
         writer = stack.enter_context(closing(Writer(workdir, start))) if parallel.is_main() else None
         run = _Run(experiment, workdir, source, test, checkpoints, writer, restored.pending if restored else [])
         run.on_report = on_report
         return run.go(state, start, stack.enter_context(stop_on_signals()))
+
+
+def _goes_on(experiment: Experiment, workdir: Path) -> bool:
+    found = workdirs.read(workdir)
+    same = found is not None and not workdirs.differences(experiment, found)
+    return same and bool(Checkpoints(workdir / "checkpoints").steps())
 
 
 def check_room(experiment: Experiment, workdir: Path, written: int) -> None:

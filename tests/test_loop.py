@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from cnnlab import loop, parallel
+from cnnlab import loop, parallel, weights
 from cnnlab.data.source import ArraySource
 from cnnlab.errors import Interrupted, UserError
 from cnnlab.writer import read_rows
@@ -193,3 +193,67 @@ def test_a_workdir_without_a_run_cannot_be_restored(tmp_path):
     with pytest.raises(UserError, match="holds no trained state"):
         loop.restored_state(small_experiment(), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """Stands for `weights.load_torchvision`: every value is 0.5; keeps the calls, fails when told to."""
+
+    def load(source, model, variables, replace_head=False):
+        load.calls.append((source, model, replace_head))
+        if load.error:
+            raise UserError(load.error)
+        return jax.tree.map(lambda leaf: jax.numpy.full_like(leaf, 0.5), variables)
+
+    load.calls, load.error = [], ""
+    monkeypatch.setattr(weights, "load_torchvision", load)
+    return load
+
+
+def test_a_run_begins_from_published_weights(published, tmp_path):
+    experiment = small_experiment(init_from="x.pth", replace_head=True)
+    loop.state_template(experiment)
+    assert published.calls == []
+    state, fresh = loop.initial_state(experiment), loop.initial_state(small_experiment())
+    assert published.calls == [("x.pth", experiment.task.model, True)]
+    assert jax.tree.structure(state) == jax.tree.structure(fresh)
+    assert all((np.asarray(leaf) == 0.5).all() for leaf in jax.tree.leaves(state.variables))
+    assert same(state.opt_state, fresh.opt_state)
+    # Adam moves each value by at most the rate a step: after one, all are still near the beginning.
+    loop.train(dataclasses.replace(experiment, steps=1), tmp_path)
+    after = loop.restored_state(experiment, tmp_path)
+    assert all(np.allclose(leaf, 0.5, atol=0.01) for leaf in jax.tree.leaves(after.params))
+
+
+def test_weights_that_do_not_fit_leave_no_trace(published, tmp_path):
+    published.error = "x.pth does not fit"
+    with pytest.raises(UserError, match=r"x\.pth does not fit"):
+        loop.train(small_experiment(init_from="x.pth"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_going_on_reads_no_weights(published, tmp_path):
+    experiment = small_experiment({"seed": 5}, init_from="x.pth")
+    experiment = dataclasses.replace(experiment, config={**experiment.config, "init_from": "x.pth"})
+    loop.train(dataclasses.replace(experiment, steps=3), tmp_path)
+    published.error, published.calls = "the file is gone", []
+    loop.train(dataclasses.replace(experiment, steps=6), tmp_path)
+    assert int(loop.restored_state(experiment, tmp_path).step) == 6
+    assert published.calls == []
+    other = dataclasses.replace(experiment, init_from="y.pth", config={**experiment.config, "init_from": "y.pth"})
+    with pytest.raises(UserError, match=r"holds a run that began from x\.pth: to use y\.pth as it is, name another"):
+        loop.restored_state(other, tmp_path)
+
+
+def test_published_weights_are_used_where_nothing_is_trained(published, tmp_path):
+    experiment = small_experiment(init_from="x.pth")
+    assert same(loop.restored_state(experiment, tmp_path), loop.initial_state(experiment))
+    loop.evaluate_and_say(experiment, tmp_path, "latest")
+    # A new head knows nothing before it is trained.
+    with pytest.raises(UserError, match="holds no trained state"):
+        loop.restored_state(dataclasses.replace(experiment, replace_head=True), tmp_path)
+
+
+def test_a_head_is_replaced_in_weights():
+    with pytest.raises(UserError, match="replace_head of lenet_digits needs init_from"):
+        small_experiment(replace_head=True)

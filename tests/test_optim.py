@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from cnnlab.errors import UserError
-from cnnlab.optim import adam_cosine
+from cnnlab.optim import adam_cosine, exponential_schedule, limit_filters, momentum_sgd, rmsprop, step_schedule
 
 
 def updates(optimizer, params, grads, count):
@@ -44,3 +44,94 @@ def test_clipping_bounds_the_gradient():
 def test_rates_and_steps_must_be_positive(rate, steps):
     with pytest.raises(UserError, match="both must be positive"):
         adam_cosine(rate, steps)
+
+
+def test_momentum_and_weight_decay_in_the_gradient():
+    seen = updates(momentum_sgd(0.1, 0.9, weight_decay=0.5), jnp.array([2.0, -1.0]), jnp.array([3.0, 0.0]), 3)
+    w, v = np.array([2.0, -1.0]), np.zeros(2)
+    for found in seen:
+        v = 0.9 * v + np.array([3.0, 0.0]) + 0.5 * w
+        w = w - 0.1 * v
+        assert np.allclose(found, w, atol=1e-6)
+
+
+def test_alexnets_form_of_momentum_is_the_same():
+    # Section 5 of the paper: v ← 0.9 v − 0.0005 ε w − ε g, w ← w + v.
+    seen = updates(momentum_sgd(0.01, 0.9, weight_decay=5e-4), jnp.array([2.0]), jnp.array([3.0]), 4)
+    w, v = np.array([2.0]), np.zeros(1)
+    for found in seen:
+        v = 0.9 * v - 0.0005 * 0.01 * w - 0.01 * 3.0
+        w = w + v
+        assert np.allclose(found, w, atol=1e-6)
+
+
+def test_weight_decay_falls_on_all_parameters():
+    params = {"kernel": jnp.ones((3, 3, 2, 2)), "bias": jnp.ones(2), "scale": jnp.ones(())}
+    optimizer = momentum_sgd(0.1, weight_decay=0.5)
+    change, _ = optimizer.update({k: jnp.zeros_like(v) for k, v in params.items()}, optimizer.init(params), params)
+    assert all(np.allclose(value, -0.05) for value in change.values())
+
+
+def test_the_rate_falls_to_a_tenth_in_the_step_it_should():
+    # Without momentum a step is the rate itself.
+    rate = step_schedule(0.5, (2, 3), warm_up=1)
+    seen = np.concatenate(updates(momentum_sgd(rate, 0.0), jnp.zeros(1), jnp.ones(1), 5))
+    assert np.allclose(-np.diff(seen, prepend=0.0), [0.05, 0.5, 0.05, 0.005, 0.005])
+
+
+def test_no_drops_is_one_rate():
+    assert [float(step_schedule(0.5, ())(step)) for step in (0, 10**6)] == [0.5, 0.5]
+
+
+def test_the_rate_falls_by_a_factor_every_so_many_steps():
+    rate = exponential_schedule(0.5, 0.9, every=2)
+    assert np.allclose([rate(step) for step in range(5)], [0.5, 0.5, 0.45, 0.45, 0.405])
+
+
+def test_rmsprop_by_hand():
+    gradient = np.array([0.3, -0.4])
+    seen = updates(rmsprop(0.1), jnp.zeros(2), jnp.asarray(gradient), 3)
+    w, s = np.zeros(2), np.zeros(2)
+    for found in seen:
+        s = 0.9 * s + 0.1 * gradient**2
+        w = w - 0.1 * gradient / np.sqrt(s + 1)
+        assert np.allclose(found, w, atol=1e-6)
+
+
+def test_rmsprop_clips_at_a_norm_of_two():
+    long, clipped = (updates(rmsprop(0.1), jnp.zeros(2), jnp.array(g), 1)[0] for g in ([30.0, 40.0], [1.2, 1.6]))
+    assert np.allclose(long, clipped, atol=1e-6)
+
+
+def test_filters_are_scaled_down_after_the_update_and_nothing_else_is():
+    draw = np.random.default_rng(0)
+    kernel = draw.normal(0, [0.05, 0.3], (3, 3, 4, 2)).astype(np.float32)
+    gradient = draw.normal(0, 0.01, kernel.shape).astype(np.float32)
+    params = {"kernel": jnp.asarray(kernel), "dense": jnp.ones((4, 4)), "bias": jnp.ones(3)}
+    grads = {"kernel": jnp.asarray(gradient), "dense": jnp.ones((4, 4)), "bias": jnp.ones(3)}
+    optimizer = optax.chain(optax.sgd(1.0), limit_filters(0.1))
+    change, _ = optimizer.update(grads, optimizer.init(params), params)
+    new = optax.apply_updates(params, change)
+    stepped = kernel - gradient
+    small, large = stepped[..., 0], stepped[..., 1]
+    assert np.sqrt((small**2).mean()) < 0.1 < np.sqrt((large**2).mean())
+    assert np.allclose(new["kernel"][..., 0], small, atol=1e-6)
+    assert np.allclose(new["kernel"][..., 1], large * 0.1 / np.sqrt((large**2).mean()), atol=1e-6)
+    assert np.allclose(new["dense"], 0)
+    assert np.allclose(new["bias"], 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: momentum_sgd(0.0), "learning rate is 0.0; it must be positive"),
+        (lambda: step_schedule(-1.0, ()), "learning rate is -1.0; it must be positive"),
+        (lambda: step_schedule(0.1, (3, 3)), r"drops at steps \(3, 3\); each must be greater"),
+        (lambda: step_schedule(0.1, (5,), warm_up=5), "first 5 steps"),
+        (lambda: exponential_schedule(float("nan"), 0.9, 1), "learning rate is nan; it must be positive"),
+        (lambda: exponential_schedule(0.1, 0.9, 0), "falls every 0 steps; it must be at least 1"),
+    ],
+)
+def test_schedules_that_cannot_be(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

@@ -93,6 +93,7 @@ class FolderSource:
     listing: Listing
     shape: tuple[int, int, int]
     invert: bool = False
+    crop: bool = False
     _named: set[Path] = dataclasses.field(default_factory=set, repr=False, compare=False)
 
     @property
@@ -115,7 +116,7 @@ class FolderSource:
 
     def _read(self, path: Path) -> np.ndarray | None:
         try:
-            return read_picture(path, self.shape, self.invert)
+            return read_picture(path, self.shape, self.invert, self.crop)
         except CorruptPicture as error:
             if path not in self._named:
                 self._named.add(path)
@@ -123,20 +124,22 @@ class FolderSource:
             return None
 
 
-def folder_source(listing: Listing, shape: tuple[int, int, int], invert: bool = False, workers: int = 2) -> Source:
+def folder_source(
+    listing: Listing, shape: tuple[int, int, int], invert: bool = False, crop: bool = False, workers: int = 2
+) -> Source:
     """A source of the listed pictures: in memory if they fit, else decoded batch by batch.
 
-    In memory, pictures that cannot be read are named, counted and left out.
+    In memory, pictures that cannot be read are named, counted and left out. `invert` and `crop` are `read_picture`'s.
 
     Raises:
       UserError: none of the pictures can be read.
     """
     if len(listing.paths) * int(np.prod(shape)) > MEMORY_LIMIT:
-        return FolderSource(listing, shape, invert)
+        return FolderSource(listing, shape, invert, crop)
 
     def read(path):
         try:
-            return read_picture(path, shape, invert)
+            return read_picture(path, shape, invert, crop)
         except CorruptPicture as error:
             return error
 

@@ -17,26 +17,33 @@ class CorruptPicture(UserError):
     """A file that is not a whole picture."""
 
 
-def read_picture(path: Path, shape: tuple[int, int, int], invert: bool = False) -> UInt8[np.ndarray, "h w c"]:
+def read_picture(
+    path: Path, shape: tuple[int, int, int], invert: bool = False, crop: bool = False
+) -> UInt8[np.ndarray, "h w c"]:
     """A picture file, resized to (height, width, channels).
 
     Args:
       path: of a PNG, JPEG or other picture, grey or colour, any size. Transparent parts become white.
       shape: of the result; 1 channel is grey, 3 are red, green and blue.
       invert: exchange black and white: for dark ink on paper where the network learnt white ink on black.
+      crop: keep the proportions: the picture is scaled until it just covers the shape, and what lies outside is cut off
+        equally on both sides (AlexNet's paper, section 2: the shorter side to 256, then the central 256×256). Else it
+        is stretched.
 
     Raises:
       CorruptPicture: the file cannot be decoded.
     """
     try:
-        return decode_picture(path.read_bytes(), shape, invert)
+        return decode_picture(path.read_bytes(), shape, invert, crop)
     except CorruptPicture as error:
         raise CorruptPicture(f"{path} is not a whole picture ({error})") from error
     except OSError as error:
         raise CorruptPicture(f"{path} cannot be read ({error.strerror})") from error
 
 
-def decode_picture(data: bytes, shape: tuple[int, int, int], invert: bool = False) -> UInt8[np.ndarray, "h w c"]:
+def decode_picture(
+    data: bytes, shape: tuple[int, int, int], invert: bool = False, crop: bool = False
+) -> UInt8[np.ndarray, "h w c"]:
     """`read_picture` from the file's bytes; the error does not name the file."""
     height, width, channels = shape
     try:
@@ -47,7 +54,10 @@ def decode_picture(data: bytes, shape: tuple[int, int, int], invert: bool = Fals
         if image.mode in ("I;16", "I;16B", "I;16L", "I"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image = image.convert("L" if channels == 1 else "RGB")
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        if crop:
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+        else:
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
     except UnidentifiedImageError as error:
         raise CorruptPicture("of no format that is known") from error
     except Exception as error:  # a decoder may trip over damaged bytes in any way

@@ -4,7 +4,9 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped, UInt8
+
+from cnnlab.errors import UserError
 
 
 def pad_and_scale(image: UInt8[Array, "n h w c"], size: int, low: float, high: float) -> Float[Array, "n size size c"]:
@@ -23,6 +25,36 @@ def pad_and_scale(image: UInt8[Array, "n h w c"], size: int, low: float, high: f
         raise ValueError(f"pictures of {height}×{width} do not fit into {size}×{size}")
     image = jnp.pad(image, ((0, 0), (top, size - height - top), (left, size - width - left), (0, 0)))
     return image.astype(jnp.float32) * ((high - low) / 255) + low
+
+
+def centre_crop(pictures: Shaped[Array, "n h w c"], size: int) -> Shaped[Array, "n size size c"]:
+    """The middle size×size of each picture; where a pixel is left over, it is at the right and below.
+
+    >>> centre_crop(jnp.arange(9).reshape(1, 3, 3, 1), 1).tolist()
+    [[[[4]]]]
+
+    Raises:
+      UserError: the pictures are smaller.
+    """
+    height, width = pictures.shape[1:3]
+    top, left = (height - size) // 2, (width - size) // 2
+    if top < 0 or left < 0:
+        raise UserError(f"a crop of {size}×{size} does not fit into pictures of {height}×{width}")
+    return pictures[:, top : top + size, left : left + size]
+
+
+def contrast_normalise(pictures: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Global contrast normalisation: each picture, all its pixels and channels together, to mean 0 and variance 1.
+
+    One whose standard deviation is below a grey level keeps it; one without contrast becomes 0.
+
+    >>> contrast_normalise(jnp.array([[[[1], [3]]]], jnp.uint8)).ravel().tolist()
+    [-1.0, 1.0]
+    """
+    wide = pictures.astype(jnp.float32)
+    centred = wide - wide.mean((1, 2, 3), keepdims=True)
+    size = jnp.sqrt(jnp.square(centred).mean((1, 2, 3), keepdims=True))
+    return centred / jnp.maximum(size, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,3 +77,12 @@ class Convention:
         scale = 1 / (255 * np.array(self.std))
         shift = -np.array(self.mean) / np.array(self.std)
         return pictures * jnp.asarray(scale, jnp.float32) + jnp.asarray(shift, jnp.float32)
+
+    def crop_and_normalise(self, pictures: UInt8[Array, "n h w 3"]) -> Float[Array, "n size size 3"]:
+        """Stored or augmented pictures as the network's input: their centre, normalised."""
+        return self.normalise(centre_crop(pictures, self.size))
+
+    @property
+    def colour(self) -> tuple[int, ...]:
+        """The mean as a pixel's colour, which becomes about 0 in the network's input."""
+        return tuple(round(255 * mean) for mean in self.mean)

@@ -73,6 +73,7 @@ class RecordSource:
     records: Any
     shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    crop: bool = False
 
     def __len__(self) -> int:
         return len(self.records)
@@ -82,14 +83,16 @@ class RecordSource:
         image, mask = np.zeros((len(found), *self.shape), np.uint8), np.ones(len(found), np.float32)
         for i, record in enumerate(found):
             try:
-                image[i] = decode_picture(record["image"], self.shape)
+                image[i] = decode_picture(record["image"], self.shape, crop=self.crop)
             except CorruptPicture:
                 mask[i] = 0
         label = np.array([record["label"] for record in found], np.int32)
         return {"image": image, "label": label, **({} if mask.all() else {"mask": mask})}
 
 
-def tfds_source(name: str, split: str, shape: tuple[int, int, int], experiment: str, workers: int = 2) -> Source:
+def tfds_source(
+    name: str, split: str, shape: tuple[int, int, int], experiment: str, crop: bool = False, workers: int = 2
+) -> Source:
     """The labelled pictures of a TFDS split: in memory if they fit, else decoded batch by batch.
 
     Args:
@@ -97,13 +100,14 @@ def tfds_source(name: str, split: str, shape: tuple[int, int, int], experiment: 
       split: for example "train" or "test[:1000]".
       shape: (height, width, channels) that pictures are resized to.
       experiment: whose `--mode=prepare` prepares the data set; named where it is missing.
+      crop: keep the pictures' proportions; see `read_picture`.
       workers: threads that decode.
 
     Raises:
       UserError: see `open_split`; or none of the pictures can be decoded.
     """
     records, class_names = open_split(name, split, experiment)
-    lazy = RecordSource(records, shape, class_names)
+    lazy = RecordSource(records, shape, class_names, crop)
     if len(records) * int(np.prod(shape)) > MEMORY_LIMIT:
         return lazy
     blocks = np.array_split(np.arange(len(records)), max(1, len(records) // BLOCK))

@@ -131,7 +131,7 @@ class GoogLeNet(Layers):
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool = False, heads: bool | None = None
     ) -> Float[Array, "n k"] | tuple[Float[Array, "n k"], ...]:
-        """The logits; with `heads` (by default in training), and if the net has them: (logits, beside 4a, beside 4d)."""
+        """The logits; with `heads` (by default in training), if the net has them: (logits, beside 4a, beside 4d)."""
         if self.variant not in ("paper", "published"):
             raise UserError(f'the variant of GoogLeNet is "{self.variant}"; it must be "paper" or "published"')
         paper = self.variant == "paper"

@@ -84,8 +84,8 @@ class RiRBlock(nn.Module):
 class RiR(nn.Module):
     """The wide net of 18 layers for 32×32 pictures: a convolution, 8 blocks of 2 layers, a 1×1 convolution, the mean.
 
-    9,442,666 parameters for 10 classes; the paper says 10.3 million and leaves details open: here both streams have 48,
-    96 and 192 maps, and shortcuts that grow are padded with zeros (option A).
+    9,469,930 parameters for 10 classes. What is not settled by the equations is chosen here: both streams have 48, 96
+    and 192 maps, in 2, 3 and 3 blocks, and shortcuts that grow are padded with zeros (option A).
 
     Attributes:
       num_classes: number of outputs.

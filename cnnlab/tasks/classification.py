@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 from matplotlib.figure import Figure
 
 from cnnlab import figures
+from cnnlab.data.augment import keys_of
 from cnnlab.data.source import Source
 from cnnlab.inspect.filters import first_layer_kernel
 from cnnlab.metrics.classification import ClassificationMetrics
@@ -27,16 +28,33 @@ def cross_entropy(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Floa
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
+def smoothed_cross_entropy(
+    logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothing: float = 0.1
+) -> Float[Array, " n"]:
+    """Cross-entropy with (1 − smoothing) · (the label) + smoothing · (all k classes alike), per example, in nats.
+
+    Szegedy et al. 2015 ("Rethinking the Inception architecture"), section 7.
+
+    >>> round(float(smoothed_cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1]))[0]), 4)
+    0.6931
+    """
+    log_probabilities = jax.nn.log_softmax(logits)
+    own = jnp.take_along_axis(log_probabilities, labels[:, None], 1)[:, 0]
+    return -(1 - smoothing) * own - smoothing * log_probabilities.mean(-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Classification:
     """The task of every classification network.
 
     Attributes:
-      model: `(x, *, train) → logits`.
+      model: `(x, *, train) → logits`; in training `(logits, *auxiliary logits)` if it has auxiliary classifiers.
       optimizer: an optax transformation.
       preprocess: stored uint8 pictures → the network's input, on the device.
       class_names: in the order of the labels.
       loss: per example, of logits and labels.
+      augment: `(keys, stored uint8 pictures) → uint8 pictures`, a key each, in training only; see `data/augment.py`.
+      auxiliary_weight: what each auxiliary classifier's loss counts beside the main one (0.3 in GoogLeNet).
     """
 
     model: nn.Module
@@ -44,6 +62,8 @@ class Classification:
     preprocess: Callable[[UInt8[Array, "n h w c"]], Float[Array, "n h2 w2 c"]]
     class_names: tuple[str, ...]
     loss: Loss = cross_entropy
+    augment: Callable[[Key[Array, " n"], UInt8[Array, "n h w c"]], UInt8[Array, "n h2 w2 c"]] | None = None
+    auxiliary_weight: float = 0.3
 
     def init(self, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainState:
         """A fresh state; of `batch` only the shape of "image" counts."""
@@ -54,15 +74,23 @@ class Classification:
     def loss_fn(
         self, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
     ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
-        """The mean loss of a training batch, with its error rate and the model's new state."""
-        logits, model_state = self.model.apply(
+        """The mean loss of a training batch, with its error rate and the model's new state; `rng` is the step's key."""
+        pictures = batch["image"]
+        if self.augment is not None:
+            pictures = self.augment(keys_of(jax.random.fold_in(rng, 0), batch["position"]), pictures)
+        # Dropout must differ between the devices' shares: the first example's place in the batch tells them apart.
+        dropout = jax.random.fold_in(jax.random.fold_in(rng, 1), batch["position"][0])
+        outputs, model_state = self.model.apply(
             {"params": params, **model_state},
-            self.preprocess(batch["image"]),
+            self.preprocess(pictures),
             train=True,
             mutable=list(model_state),
-            rngs={"dropout": rng},
+            rngs={"dropout": dropout},
         )
+        logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
         loss = self.loss(logits, batch["label"]).mean()
+        for beside in auxiliary:
+            loss += self.auxiliary_weight * self.loss(beside, batch["label"]).mean()
         error = jnp.mean(jnp.argmax(logits, -1) != batch["label"])
         return loss, ({"error": error}, model_state)
 

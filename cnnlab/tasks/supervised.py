@@ -14,7 +14,8 @@ def make_train_step(loss_fn: Callable, optimizer: optax.GradientTransformation) 
 
     Args:
       loss_fn: `(params, model_state, batch, rng) → (loss, (metrics, model_state))`, the loss and the metrics being
-        means over the batch's examples.
+        means over the batch's examples. `rng` is the step's key, the same on every device: what is drawn must depend on
+        `batch["position"]` too, or the devices' shares would get the same noise.
       optimizer: what turns mean gradients into updates.
 
     Gradients, metrics and batch statistics pass through `reduce`, the mean over devices; each holds an equal share of
@@ -24,8 +25,6 @@ def make_train_step(loss_fn: Callable, optimizer: optax.GradientTransformation) 
     def train_step(
         state: TrainState, batch: dict[str, Array], rng: Array, reduce: Callable[[PyTree], PyTree]
     ) -> tuple[TrainState, dict[str, Array]]:
-        # Noise must differ between the devices' shares: the first example's place in the global batch tells them apart.
-        rng = jax.random.fold_in(rng, batch["position"][0])
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, (metrics, model_state)), grads = gradient(state.params, state.model_state, batch, rng)
         grads, model_state, metrics = reduce((grads, model_state, {"loss": loss, **metrics}))

@@ -217,3 +217,17 @@ def test_no_readable_picture_at_all(tmp_path):
     damage(tmp_path, "cat/00.png", "cat/01.png", "dog/00.png", "dog/01.png")
     with pytest.raises(UserError, match=r"none of the 4 pictures near .*00\.png can be read"):
         folder_source(listing, SHAPE)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_pictures_are_stretched_or_cropped(tmp_path, monkeypatch, limit):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.repeat(np.array([[0, 100, 200, 0]], np.uint8), 2, 0)).save(tmp_path / name / "a.png")
+    monkeypatch.setattr(folders, "MEMORY_LIMIT", limit)
+    listing = list_classes(tmp_path)
+    cropped, stretched = (
+        folder_source(listing, (2, 2, 1), crop=crop).batch(np.array([0]))["image"] for crop in (True, False)
+    )
+    assert cropped[0, 0, :, 0].tolist() == [100, 200]
+    assert stretched[0, 0, :, 0].tolist() != [100, 200]

@@ -196,3 +196,29 @@ def test_bytes_after_the_end_do_no_harm():
     np.testing.assert_allclose(
         decode_picture(JPEG + bytes(50), (64, 96, 3)).astype(int), decode_picture(JPEG, (64, 96, 3)), atol=8
     )
+
+
+@pytest.mark.parametrize(("kind", "atol"), [("PNG", 1), ("JPEG", 8)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_crop_keeps_the_proportions(kind, atol, turned):
+    # 32×48, the shorter side to 16: half the size, 16×24, of which the middle 16 columns stay.
+    array = smooth(32, 48)
+    expected = array.reshape(16, 2, 24, 2, 3).mean((1, 3))[:, 4:20]
+    if turned:
+        array, expected = array.transpose(1, 0, 2), expected.transpose(1, 0, 2)
+    data = encode(Image.fromarray(np.ascontiguousarray(array)), kind)
+    cropped = decode_picture(data, (16, 16, 3), crop=True).astype(int)
+    # The borders differ: there the filter has fewer pixels to average.
+    np.testing.assert_allclose(cropped[1:-1, 1:-1], expected[1:-1, 1:-1], atol=atol)
+    stretched = decode_picture(data, (16, 16, 3)).astype(int)
+    assert np.abs(stretched - expected).max() > 20
+
+
+def test_a_small_picture_is_enlarged_to_cover_the_crop(tmp_path):
+    path = tmp_path / "small.png"
+    Image.fromarray(smooth(4, 8)).save(path)
+    picture = read_picture(path, (16, 16, 3), crop=True)
+    assert picture.shape == (16, 16, 3)
+    # Columns 2 to 5 of 8, in x from 73 to 182.
+    assert int(picture[..., 0].min()) == pytest.approx(73, abs=20)
+    assert int(picture[..., 0].max()) == pytest.approx(182, abs=20)

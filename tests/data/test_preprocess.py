@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.data.preprocess import pad_and_scale
+from cnnlab.data.preprocess import Convention, centre_crop, contrast_normalise, pad_and_scale
+from cnnlab.errors import UserError
 
 
 def test_black_becomes_low_and_white_high_with_black_around():
@@ -34,3 +35,44 @@ def test_a_picture_of_the_same_size_is_scaled_only():
 def test_a_picture_that_is_too_large_is_an_error(shape):
     with pytest.raises(ValueError, match=f"{shape[1]}×{shape[2]} do not fit into 4×4"):
         pad_and_scale(jnp.zeros(shape, jnp.uint8), 4, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("shape", "size", "first"), [((4, 4), 2, 5), ((5, 4), 2, 5), ((3, 6), 3, 1), ((4, 4), 4, 0)])
+def test_the_centre_is_cut_out(shape, size, first):
+    height, width = shape
+    pictures = jnp.arange(height * width).reshape(1, height, width, 1)
+    rows = [[first + width * y + x for x in range(size)] for y in range(size)]
+    assert centre_crop(pictures, size)[0, :, :, 0].tolist() == rows
+
+
+def test_a_centre_larger_than_the_picture():
+    with pytest.raises(UserError, match="a crop of 5×5 does not fit into pictures of 5×4"):
+        centre_crop(jnp.zeros((1, 5, 4, 3), jnp.uint8), 5)
+
+
+def test_contrast_is_normalised_over_all_channels_of_each_picture():
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), np.uint8)
+    pictures[2] = 7
+    expected = [(p - p.mean()) / p.std() for p in pictures[:2].astype(float)]
+    found = np.asarray(contrast_normalise(jnp.asarray(pictures)))
+    np.testing.assert_allclose(found[:2], expected, atol=1e-5)
+    np.testing.assert_allclose(found[2], 0, atol=1e-5)
+
+
+def test_a_convention_normalises_each_channel():
+    convention = Convention(2, 4, (0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
+    picture = jnp.array([[[[255, 0, 51]]]], jnp.uint8)
+    np.testing.assert_allclose(convention.normalise(picture), [[[[1, -1, 0.2]]]], atol=1e-6)
+
+
+def test_a_convention_crops_then_normalises():
+    convention = Convention(1, 3, (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
+    pictures = jnp.arange(27, dtype=jnp.uint8).reshape(1, 3, 3, 3)
+    np.testing.assert_allclose(convention.crop_and_normalise(pictures), [[[[12, 13, 14]]]], rtol=1e-6)
+
+
+def test_the_conventions_colour_becomes_nothing():
+    convention = Convention(2, 2, (0.485, 0.456, 0.406), (1 / 255, 1 / 255, 1 / 255))
+    assert convention.colour == (124, 116, 104)
+    picture = jnp.broadcast_to(jnp.array(convention.colour, jnp.uint8), (1, 2, 2, 3))
+    assert np.abs(convention.normalise(picture)).max() <= 0.5

@@ -122,6 +122,20 @@ def test_batch_by_batch_is_the_same(place, monkeypatch):
         assert batch[name].dtype == array.dtype
 
 
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_pictures_are_stretched_or_cropped(place, monkeypatch, limit):
+    buffer = io.BytesIO()
+    Image.fromarray(np.repeat(np.array([[0, 100, 200, 0]], np.uint8), 2, 0)).save(buffer, "PNG")
+    build(place, [buffer.getvalue()])
+    monkeypatch.setattr(module, "MEMORY_LIMIT", limit)
+    cropped, stretched = (
+        tfds_source("greys", "train", (2, 2, 1), "lenet_mnist", crop=crop).batch(np.array([0]))["image"]
+        for crop in (True, False)
+    )
+    assert cropped[0, 0, :, 0].tolist() == [100, 200]
+    assert stretched[0, 0, :, 0].tolist() != [100, 200]
+
+
 def test_undecodable_pictures_are_left_out_or_masked(place, monkeypatch):
     build(place, [picture(0), b"no picture", picture(20)])
     source = tfds_source("greys", "train", SHAPE, "lenet_mnist")

@@ -11,7 +11,8 @@ import pytest
 
 from cnnlab.data.source import ArraySource
 from cnnlab.models.lenet import LeNet
-from cnnlab.tasks.classification import Classification, cross_entropy
+from cnnlab.ops.dropout import Dropout
+from cnnlab.tasks.classification import Classification, cross_entropy, smoothed_cross_entropy
 
 NAMES = ("ant", "bee", "cat")
 KEY = jax.random.key(0)
@@ -24,6 +25,23 @@ class Offset(nn.Module):
     def __call__(self, x, *, train=False):
         x = x.reshape(len(x), -1)
         return x + self.param("offset", nn.initializers.zeros, (x.shape[-1],))
+
+
+class Noisy(nn.Module):
+    """`Offset` behind dropout."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        return Offset(name="offset")(Dropout(0.5)(x, train=train))
+
+
+class Beside(nn.Module):
+    """`Offset` with two auxiliary classifiers in training, which see the negative and the double of it."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        logits = Offset(name="offset")(x)
+        return (logits, -logits, 2 * logits) if train else logits
 
 
 def task_of(class_names=NAMES, **options):
@@ -58,6 +76,68 @@ def test_cross_entropy_by_hand():
     losses = cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS))
     np.testing.assert_allclose(losses, -np.log(softmax(LOGITS)[range(4), LABELS]), rtol=1e-5)
     np.testing.assert_allclose(cross_entropy(jnp.zeros((1, 4)), jnp.array([2])), [np.log(4)], rtol=1e-6)
+
+
+def test_smoothed_cross_entropy_by_hand():
+    wanted = 0.9 * np.eye(3)[LABELS] + 0.1 / 3
+    losses = smoothed_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS))
+    np.testing.assert_allclose(losses, -(wanted * np.log(softmax(LOGITS))).sum(-1), rtol=1e-5)
+    plain = smoothed_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS), smoothing=0.0)
+    np.testing.assert_allclose(plain, cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS)), rtol=1e-5)
+
+
+def test_auxiliary_classifiers_count_in_training_only():
+    task = task_of(model=Beside(), auxiliary_weight=0.3)
+    batch = batch_of(LOGITS, LABELS)
+    state = task.init(KEY, batch)
+    main, first, second = (-np.log(softmax(k * LOGITS)[range(4), LABELS]).mean() for k in (1, -1, 2))
+    loss, (metrics, _) = task.loss_fn(state.params, {}, batch, KEY)
+    assert float(loss) == pytest.approx(main + 0.3 * first + 0.3 * second, rel=1e-5)
+    assert float(metrics["error"]) == pytest.approx(3 / 4)
+    assert float(task.eval_step(state, batch)["loss"].mean()) == pytest.approx(main, rel=1e-5)
+
+
+def in_parts(task, batch, key, parts):
+    """The mean loss of a batch that so many devices share."""
+    state = task.init(KEY, batch)
+    shares = [{k: v[i * len(v) // parts : (i + 1) * len(v) // parts] for k, v in batch.items()} for i in range(parts)]
+    return np.mean([float(task.loss_fn(state.params, {}, share, key)[0]) for share in shares])
+
+
+def test_augmentation_is_by_place_in_the_batch_in_training_only():
+    seen = []
+
+    def augment(keys, pictures):
+        bright = jax.vmap(lambda key: jax.random.randint(key, (), 0, 100))(keys)
+        seen.extend(bright.tolist())
+        return (pictures + bright[:, None, None, None] * jnp.array([1, 0, 0])).astype(jnp.uint8)
+
+    task, batch = task_of(augment=augment), batch_of(LOGITS, LABELS)
+    losses = [in_parts(task, batch, KEY, parts) for parts in (1, 2, 4)]
+    assert seen[:4] == seen[4:8] == seen[8:]
+    assert len(set(seen)) == 4
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+    brighter = LOGITS + np.array(seen[:4])[:, None] / 10 * [1, 0, 0]
+    assert losses[0] == pytest.approx(-np.log(softmax(brighter)[range(4), LABELS]).mean(), rel=1e-5)
+    in_parts(task, batch, jax.random.key(1), 1)
+    assert seen[12:] != seen[:4]
+    plain = task_of()
+    state = task.init(KEY, batch)
+    np.testing.assert_array_equal(task.eval_step(state, batch)["loss"], plain.eval_step(state, batch)["loss"])
+    assert len(seen) == 16
+
+
+def test_dropout_differs_between_the_devices_shares():
+    task = task_of(model=Noisy())
+    same = {k: jnp.concatenate([v, v]) for k, v in batch_of(LOGITS, LABELS).items()}
+    batch = {**same, "position": jnp.arange(8)}
+    state = task.init(KEY, batch)
+    first, second, again = (
+        float(task.loss_fn(state.params, {}, {k: v[part] for k, v in batch.items()}, KEY)[0])
+        for part in (slice(4), slice(4, 8), slice(4))
+    )
+    assert first == again
+    assert first != second
 
 
 def test_a_fresh_state():

@@ -1,0 +1,78 @@
+"""Labelled pictures to train and to test on: a TFDS data set, a folder of the user's, or the built-in digits."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cnnlab.data import digits
+from cnnlab.data.folders import Listing, folder_source, split_listing
+from cnnlab.data.prepare import prepare
+from cnnlab.data.source import ArraySource, Source
+from cnnlab.data.tfds_source import tfds_source
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """A training and a test set; nothing is read before it is called for.
+
+    Attributes:
+      class_names: in the order of the labels.
+      train_examples: how many pictures there are to train on.
+      train, test: make the sources.
+      prepare: downloads and builds the data; None where there is nothing to prepare.
+    """
+
+    class_names: tuple[str, ...]
+    train_examples: int
+    train: Callable[[], Source]
+    test: Callable[[], Source]
+    prepare: Callable[[], None] | None = None
+
+
+def of_digits(size: int) -> Labelled:
+    """scikit-learn's real digits, scaled up to size×size and RGB."""
+
+    def read(split):
+        source = digits.digits(split, size)
+        return ArraySource({**source.arrays, "image": np.repeat(source.arrays["image"], 3, -1)}, source.class_names)
+
+    train, test = functools.partial(read, "train"), functools.partial(read, "test")
+    return Labelled(digits.CLASS_NAMES, digits.TRAIN_EXAMPLES, train, test)
+
+
+def of_folder(folder: Path, test_share: float, size: int) -> Labelled:
+    """The pictures of class folders, split as `split_listing` has it; the central square of each, at size×size.
+
+    Raises:
+      UserError: the folder is not as it should be; see `split_listing`.
+    """
+    listings = split_listing(folder, test_share)
+
+    def read(listing: Listing) -> Source:
+        return folder_source(listing, (size, size, 3), crop=True)
+
+    train, test = (functools.partial(read, listing) for listing in listings)
+    return Labelled(listings[0].class_names, len(listings[0].paths), train, test)
+
+
+def of_tfds(
+    name: str, test_split: str, class_names: tuple[str, ...], train_examples: int, size: int, experiment: str
+) -> Labelled:
+    """A TFDS data set of colour pictures; the central square of each, at size×size.
+
+    Args:
+      name: of the data set.
+      test_split: the name of the split to test on; the one to train on is "train".
+      class_names: in the order of the labels.
+      train_examples: in the split "train".
+      size: of the pictures.
+      experiment: whose `--mode=prepare` prepares the data set.
+    """
+    train, test = (
+        functools.partial(tfds_source, name, split, (size, size, 3), experiment, crop=True)
+        for split in ("train", test_split)
+    )
+    return Labelled(class_names, train_examples, train, test, functools.partial(prepare, name))
