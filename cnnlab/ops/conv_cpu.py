@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 Pair = tuple[int, int]
 
+SMALL_MAP = 49  # output pixels of a picture, up to which the general convolution is the slower form
 BLOCK_PIXELS = 3000  # output pixels of a block of the weight gradient: its copies stay in the cache
 
 
@@ -35,6 +36,12 @@ def conv(
         return pointwise(x[:, :: stride[0], :: stride[1]], kernel)
     if kernel.shape[:2] == x.shape[1:3] and padding == (0, 0):
         return whole(x, kernel)
+    height, width = (
+        (size + 2 * p - k) // s + 1
+        for size, p, k, s in zip(x.shape[1:3], padding, kernel.shape[:2], stride, strict=True)
+    )
+    if height * width <= SMALL_MAP:
+        return gathered(x, kernel, stride, padding)
     return spatial(x, kernel, stride, padding)
 
 
@@ -77,6 +84,19 @@ def whole(x: Float[Array, "n h w c"], kernel: Float[Array, "h w c k"]) -> Float[
     """A filter as large as its input (LeNet-5's C5), as a matrix product."""
     y = x.reshape(x.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1])
     return y[:, None, None]
+
+
+def gathered(x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c k"], stride: Pair, padding: Pair) -> Array:
+    """Small maps: all that a filter sees at each place side by side, times the filters, as one matrix product.
+
+    3×3, 512 channels, batch 32 of 2×2: 151 Gflop/s against 2 for the general convolution; of 7×7 1.1 times as fast.
+    """
+    rows, columns = kernel.shape[:2]
+    x = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+    seen = [tap(x, i, j, kernel.shape[:2], stride) for i in range(rows) for j in range(columns)]
+    n, height, width, _ = seen[0].shape
+    patches = jnp.concatenate(seen, -1).reshape(n * height * width, -1)
+    return product(patches, kernel.reshape(-1, kernel.shape[-1])).reshape(n, height, width, -1)
 
 
 def taps(x: Float[Array, "n h w 1"], kernel: Float[Array, "kh kw 1 k"], stride: Pair, padding: Pair) -> Array:

@@ -49,11 +49,13 @@ def agree(function, *arguments):
         ((9, 8), 6, 4, 1, 2, 0, 1),
         ((9, 8), 6, 4, 1, 1, 1, 1),  # 1×1, padded
         ((5, 4), 6, 7, (5, 4), 1, 0, 1),  # as large as its input
-        ((9, 8), 6, 4, 3, 2, 1, 1),  # strided: phases of the input's gradient
-        ((10, 11), 6, 4, 3, 2, 0, 1),  # rows and columns at the end that no filter sees
-        ((23, 17), 3, 4, 7, 4, 2, 1),
-        ((11, 12), 4, 4, 2, 3, 0, 1),  # filters smaller than the stride: pixels between that none sees
-        ((11, 12), 4, 4, (3, 1), (1, 2), (1, 0), 1),
+        ((3, 2), 6, 4, 3, 1, 1, 1),  # small maps
+        ((10, 11), 6, 4, 3, 2, 0, 1),  # likewise, strided; rows and columns at the end that no filter sees
+        ((19, 18), 6, 4, 3, 2, 1, 1),  # strided: phases of the input's gradient
+        ((20, 21), 6, 4, 3, 2, 0, 1),  # rows and columns at the end that no filter sees
+        ((43, 37), 3, 4, 7, 4, 2, 1),
+        ((31, 32), 4, 4, 2, 3, 0, 1),  # filters smaller than the stride: pixels between that none sees
+        ((11, 22), 4, 4, (3, 1), (1, 2), (1, 0), 1),
         ((9, 8), 6, 4, 3, 1, 1, 2),  # groups
         ((9, 8), 6, 6, 1, 1, 0, 3),
         ((48, 44), 20, 3, 3, 1, 1, 1),  # large maps, few channels: the weights' gradient by blocks
