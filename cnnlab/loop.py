@@ -66,15 +66,22 @@ def initial_state(experiment: Experiment) -> TrainState:
     Raises:
       UserError: the weights cannot be read or do not fit.
     """
-    state = fresh_state(experiment)
     if not experiment.init_from:
-        return state
+        return fresh_state(experiment)
     from cnnlab import weights  # late, as few runs need it
 
-    model, replace_head = experiment.task.model, experiment.replace_head
-    variables = weights.load_torchvision(experiment.init_from, model, state.variables, replace_head)
-    # The optimizer's state stays: averages and velocities begin at zero whatever the parameters are.
-    return state.replace(params=variables.pop("params"), model_state=variables)
+    state, model = state_template(experiment), experiment.task.model
+    variables = weights.load_torchvision(experiment.init_from, model, state.variables, experiment.replace_head)
+    state = state.replace(params=variables.pop("params"), model_state=variables)
+
+    def rest() -> list[jax.Array]:
+        old, new = jax.tree.leaves(state), jax.tree.leaves(fresh_state(experiment))
+        return [y for x, y in zip(old, new, strict=True) if isinstance(x, jax.ShapeDtypeStruct)]
+
+    # Only these are computed, the step, the optimizer's state and a new head: the initial values of a whole deep net
+    # take long to compile, and would be thrown away.
+    fresh = iter(jax.jit(rest)())
+    return jax.tree.map(lambda x: next(fresh) if isinstance(x, jax.ShapeDtypeStruct) else x, state)
 
 
 def state_template(experiment: Experiment) -> TrainState:

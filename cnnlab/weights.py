@@ -169,15 +169,7 @@ def googlenet_name(layer: str) -> str:
     """
     first, *rest = layer.split("/")
     if first.startswith("inception"):
-        branches = {
-            "1x1": "1",
-            "3x3_reduce": "2.0",
-            "3x3": "2.1",
-            "5x5_reduce": "3.0",
-            "5x5": "3.1",
-            "pool_proj": "4.1",
-        }
-        return ".".join([first, f"branch{branches[rest[0]]}", *rest[1:]])
+        return ".".join([first, GOOGLENET_BRANCHES[rest[0]], *rest[1:]])
     if first.startswith("auxiliary"):
         beside = {"auxiliary4a": "aux1", "auxiliary4d": "aux2"}[first]
         return ".".join([beside, {"fc": "fc1", "classifier": "fc2"}.get(rest[0], rest[0]), *rest[1:]])
@@ -204,6 +196,11 @@ def _layer(path: tuple[str, ...]) -> str:
 
 
 def torchvision_name(name: str, aliases: Mapping[str, str]) -> str:
+    """A name of another library's file, as torchvision has it.
+
+    >>> torchvision_name("head.fc.bias", TIMM_VGG)
+    'classifier.6.bias'
+    """
     old = next((old for old in aliases if name.startswith(old)), "")
     return aliases.get(old, "") + name.removeprefix(old)
 
@@ -258,7 +255,7 @@ def load_torchvision(source: str, model: nn.Module, variables: PyTree, replace_h
     Args:
       source: a .safetensors or .pth file; or on the hub owner/name (its model.safetensors) or owner/name/file.
       model: the variant whose weights are published.
-      variables: the model's, fresh; they stay as they are.
+      variables: the model's, fresh, or just their shapes; they stay as they are.
       replace_head: keep their classifiers, auxiliary ones too, in order to learn other classes.
 
     Raises:

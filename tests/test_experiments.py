@@ -3,9 +3,11 @@
 import ast
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,9 +28,12 @@ def class_folder(folder: Path) -> Path:
     return folder
 
 
-def config_of(name, tmp_path):
-    """The experiment's defaults; a folder of pictures where it wants one."""
+def config_of(name, tmp_path, form="small"):
+    """The experiment's defaults; a folder of pictures where it wants one, the form on digits where it has one."""
     config = configs.load(name).get_config()
+    if "small" in config and form == "small":
+        config.data = "digits"
+        config.small.batch_size = 4
     if "folder" in config:
         config.folder = str(class_folder(tmp_path / "pictures"))
     return config
@@ -42,11 +47,19 @@ def stand_in(experiment, size=64):
     return ArraySource({"image": image, "label": label}, experiment.task.class_names)
 
 
+def first(source, count):
+    """The first examples of a source in memory."""
+    return ArraySource({k: v[:count] for k, v in source.arrays.items()}, source.class_names)
+
+
 @pytest.mark.parametrize("name", configs.names())
 def test_it_trains_a_step_and_is_evaluated(name, tmp_path):
     experiment = configs.load(name).build(config_of(name, tmp_path))
     try:
-        experiment.train_data()
+        source, test = experiment.train_data(), experiment.test_data()
+        if "small" in experiment.config:
+            source, test = first(source, 8), first(test, 6)
+        experiment = dataclasses.replace(experiment, train_data=lambda: source, test_data=lambda: test)
     except UserError as error:
         print(f"{name} is stepped on random pictures, as its data is left out here: {error}")
         source = stand_in(experiment)
@@ -79,7 +92,63 @@ def test_every_knob_has_a_comment(name):
 
 @pytest.mark.parametrize("name", configs.names())
 def test_its_summary_adds_up(name, tmp_path):
-    experiment = configs.load(name).build(config_of(name, tmp_path))
+    experiment = configs.load(name).build(config_of(name, tmp_path, "paper"))
     total = summary.report(experiment).splitlines()[-1].split()[1]
     params = jax.tree.leaves(loop.state_template(experiment).params)
     assert int(total.replace(",", "")) == sum(leaf.size for leaf in params)
+
+
+@pytest.mark.parametrize("name", [name for name in configs.names() if "small" in configs.load(name).get_config()])
+def test_the_papers_form_fits_together(name):
+    """The stored picture through augmentation, preprocessing, network and loss, without computing any of it."""
+    experiment = configs.load(name).build(configs.load(name).get_config())
+    state, task = loop.state_template(experiment), experiment.task
+    image = jax.ShapeDtypeStruct((1, *experiment.picture_shape), jnp.uint8)
+    place = jax.ShapeDtypeStruct((1,), jnp.int32)
+    batch = {"image": image, "label": place, "position": place}
+    loss, _ = jax.eval_shape(task.loss_fn, state.params, state.model_state, batch, jax.random.key(0))
+    assert loss.shape == ()
+    probabilities = jax.eval_shape(task.predict_step, state, {"image": image})
+    assert probabilities.shape == (1, len(task.class_names))
+    assert len(task.class_names) in (10, 1000)
+
+
+def test_an_imagenet_net_learns_a_folder_and_predicts_without_it(tmp_path):
+    module = configs.load("alexnet_imagenet")
+    config = module.get_config()
+    config.update(data=str(class_folder(tmp_path / "pictures")), batch_size=4)
+    experiment = module.build(config)
+    assert experiment.task.class_names == ("0", "1")
+    assert len(experiment.train_data()) + len(experiment.test_data()) == 40
+    assert experiment.steps == round(90 * len(experiment.train_data()) / 4)
+    shutil.rmtree(tmp_path / "pictures")
+    again = module.build(configs.update(module.get_config(), experiment.config))
+    assert (again.task.class_names, again.steps) == (("0", "1"), experiment.steps)
+    with pytest.raises(UserError, match='must be "imagenet2012", "digits" or a folder of pictures'):
+        again.train_data()
+
+
+@pytest.mark.parametrize(("name", "right"), [("vgg_imagenet", "imagenet2012"), ("nin_cifar10", "cifar10")])
+def test_unknown_data(name, right):
+    config = configs.load(name).get_config()
+    config.data = "nowhere"
+    with pytest.raises(UserError, match=f'config.data is "nowhere".* must be "{right}"'):
+        configs.load(name).build(config)
+
+
+def test_published_weights_bring_their_pictures_along():
+    module = configs.load("alexnet_imagenet")
+    config = module.get_config()
+    config.update(variant="one_column", init_from="somewhere.pth")
+    experiment = module.build(config)
+    black = experiment.task.preprocess(jnp.zeros((1, *experiment.picture_shape), jnp.uint8))
+    assert black.shape == (1, 224, 224, 3)
+    assert np.allclose(black[0, 0, 0], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], atol=1e-4)
+    assert experiment.init_from == "somewhere.pth"
+
+
+def test_the_papers_pictures_are_less_the_mean_and_otherwise_as_they_are():
+    experiment = configs.load("vgg_imagenet").build(configs.load("vgg_imagenet").get_config())
+    white = experiment.task.preprocess(jnp.full((1, *experiment.picture_shape), 255, jnp.uint8))
+    assert white.shape == (1, 224, 224, 3)
+    assert np.allclose(white[0, 0, 0], [255 * (1 - mean) for mean in (0.485, 0.456, 0.406)], atol=1e-3)

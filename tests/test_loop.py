@@ -197,13 +197,16 @@ def test_a_workdir_without_a_run_cannot_be_restored(tmp_path):
 
 @pytest.fixture
 def published(monkeypatch):
-    """Stands for `weights.load_torchvision`: every value is 0.5; keeps the calls, fails when told to."""
+    """Stands for `weights.load_torchvision`: every value is 0.5 but a new head's; keeps the calls, fails if told to."""
 
     def load(source, model, variables, replace_head=False):
         load.calls.append((source, model, replace_head))
         if load.error:
             raise UserError(load.error)
-        return jax.tree.map(lambda leaf: jax.numpy.full_like(leaf, 0.5), variables)
+        loaded = jax.tree.map(lambda leaf: jax.numpy.full_like(leaf, 0.5), variables)
+        if replace_head:
+            loaded["params"]["output"] = variables["params"]["output"]
+        return loaded
 
     load.calls, load.error = [], ""
     monkeypatch.setattr(weights, "load_torchvision", load)
@@ -211,18 +214,25 @@ def published(monkeypatch):
 
 
 def test_a_run_begins_from_published_weights(published, tmp_path):
-    experiment = small_experiment(init_from="x.pth", replace_head=True)
+    experiment = small_experiment(init_from="x.pth")
     loop.state_template(experiment)
     assert published.calls == []
     state, fresh = loop.initial_state(experiment), loop.initial_state(small_experiment())
-    assert published.calls == [("x.pth", experiment.task.model, True)]
+    assert published.calls == [("x.pth", experiment.task.model, False)]
     assert jax.tree.structure(state) == jax.tree.structure(fresh)
     assert all((np.asarray(leaf) == 0.5).all() for leaf in jax.tree.leaves(state.variables))
-    assert same(state.opt_state, fresh.opt_state)
+    assert same((state.step, state.opt_state), (fresh.step, fresh.opt_state))
     # Adam moves each value by at most the rate a step: after one, all are still near the beginning.
     loop.train(dataclasses.replace(experiment, steps=1), tmp_path)
     after = loop.restored_state(experiment, tmp_path)
     assert all(np.allclose(leaf, 0.5, atol=0.01) for leaf in jax.tree.leaves(after.params))
+
+
+def test_a_new_head_is_the_fresh_one(published):
+    state = loop.initial_state(small_experiment(init_from="x.pth", replace_head=True))
+    fresh = loop.initial_state(small_experiment())
+    assert same(state.params.pop("output"), fresh.params["output"])
+    assert all((np.asarray(leaf) == 0.5).all() for leaf in jax.tree.leaves(state.params))
 
 
 def test_weights_that_do_not_fit_leave_no_trace(published, tmp_path):

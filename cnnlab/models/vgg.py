@@ -18,6 +18,9 @@ from cnnlab.ops.lrn import LRN
 from cnnlab.ops.pooling import MaxPool
 
 WIDTHS = (64, 128, 256, 512, 512)  # of the five groups of layers, each followed by a pooling layer
+# Weights at the start; biases begin at 0. The deep configurations learn from N(0, 0.01) only when they begin with A's
+# trained layers; Glorot's and Bengio's weights, as the paper found later (section 3.1), spare them that.
+INITIALISERS = {"normal": nn.initializers.normal(0.01), "glorot": nn.initializers.glorot_uniform()}
 # Filter sizes by group.
 CONFIGURATIONS = {
     "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
@@ -36,18 +39,20 @@ class VGG(nn.Module):
       configuration: a key of `CONFIGURATIONS`.
       num_classes: number of outputs.
       batch_norm: batch normalisation after each convolution, as later published weights have; not in the paper.
+      initialiser: a key of `INITIALISERS`.
       dropout: share of fc6's and fc7's units dropped in training.
       dtype: of the computation; parameters are float32.
 
     fc6 sees pool5 flattened as (height, width, channels). Published weights flatten channels first.
 
     Raises:
-      UserError: an unknown configuration; a picture too small for pool5.
+      UserError: an unknown configuration or initialiser; a picture too small for pool5.
     """
 
     configuration: str = "D"
     num_classes: int = 1000
     batch_norm: bool = False
+    initialiser: str = "normal"
     dropout: float = 0.5
     dtype: DTypeLike | None = None
 
@@ -56,8 +61,10 @@ class VGG(nn.Module):
         if self.configuration not in CONFIGURATIONS:
             known = ", ".join(CONFIGURATIONS)
             raise UserError(f'the configuration of VGG is "{self.configuration}"; it must be one of {known}')
-        # Weights N(0, 0.01), biases 0 (section 3.1). The deep ones learn from that only when begun from A's layers.
-        init = nn.initializers.normal(0.01)
+        if self.initialiser not in INITIALISERS:
+            known = " or ".join(f'"{name}"' for name in INITIALISERS)
+            raise UserError(f'the initialiser of VGG is "{self.initialiser}"; it must be {known}')
+        init = INITIALISERS[self.initialiser]
         for group, sizes in enumerate(CONFIGURATIONS[self.configuration], 1):
             for place, size in enumerate(sizes, 1):
                 layer = f"{group}_{place}"

@@ -58,7 +58,22 @@ def test_dropout_only_in_training():
     assert np.std(variables["params"]["fc7"]["kernel"]) == pytest.approx(0.1, rel=0.01)
 
 
+def test_glorots_weights_carry_the_signal_through():
+    x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+    spread = {}
+    for initialiser in ("normal", "glorot"):
+        model = VGG("A", num_classes=10, initialiser=initialiser)
+        variables = model.init(jax.random.key(1), x)
+        spread[initialiser] = np.std(model.apply(variables, x))
+    kernel = variables["params"]["fc7"]["kernel"]  # uniform within √(6 / (in + out))
+    assert np.abs(kernel).max() == pytest.approx((6 / 8192) ** 0.5, rel=1e-3)
+    assert spread["normal"] < 1e-5
+    assert spread["glorot"] > 1e-3
+
+
 def test_errors():
+    with pytest.raises(UserError, match='initialiser of VGG is "he"; it must be "normal" or "glorot"'):
+        shapes(VGG(initialiser="he"))
     with pytest.raises(UserError, match='configuration of VGG is "F"; it must be one of A, A-LRN'):
         shapes(VGG("F"))
     with pytest.raises(UserError, match="too small for layer pool5"):

@@ -1,0 +1,35 @@
+"""The classic small net of a beginner's guide on CIFAR-10: three convolutions, 69,610 parameters.
+
+Paper: none; the net is that of "A beginner's guide to understanding convolutional neural networks", 2016, part 1.
+Command: python launch.py --experiment=classic_cifar10 --data_dir=WHERE_TFDS_DATA_LIES
+Without CIFAR-10: --config.data=digits, built in.
+Expected: the guide gives no figure.
+Measured: the run on CIFAR-10 was not made.
+"""
+
+from ml_collections import ConfigDict
+
+from cnnlab.experiment import Experiment
+from cnnlab.models.classic import ClassicNet
+from cnnlab.optim import adam_cosine
+from experiments import resnet_cifar10
+from experiments.resnet_cifar10 import assemble
+
+
+def get_config() -> ConfigDict:
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of ResNet."""
+    config = resnet_cifar10.recipe()
+    del config.drops
+    config.steps = 12_000  # in the whole run: about 30 epochs
+    config.learning_rate = 2e-3  # of Adam at the first step; it falls to 0 along half a cosine
+    config.weight_decay = 0.0  # decoupled, times the learning rate
+    config.small.size = 32  # of the pictures, in pixels
+    config.small.steps = 300  # in the whole run
+    config.small.learning_rate = 3e-3  # of Adam, falling to 0
+    return config
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The experiment of a configuration."""
+    optimizer = adam_cosine(config.learning_rate, config.steps, config.weight_decay)
+    return assemble(config, "classic_cifar10", ClassicNet, optimizer)

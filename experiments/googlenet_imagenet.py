@@ -1,0 +1,47 @@
+"""GoogLeNet on ImageNet: nine inception modules, 6,998,552 parameters and two auxiliary classifiers.
+
+Paper: Szegedy et al., "Going deeper with convolutions", 2014, sections 5 to 7.
+Command: python launch.py --experiment=googlenet_imagenet --data_dir=WHERE_TFDS_DATA_LIES
+Without ImageNet: --config.data=digits, built in; --config.data=PICTURES, a folder of your own.
+Expected: 10.07 % top-5 error on the validation set, the paper's figure for one net and one crop, which trains with
+crops of many sizes and shapes and averages the weights of the run's end too.
+Measured: the run on ImageNet was not made.
+"""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from cnnlab.experiment import Experiment
+from cnnlab.models.googlenet import GoogLeNet
+from cnnlab.optim import exponential_schedule, momentum_sgd
+from experiments.alexnet_imagenet import assemble, paper_convention, recipe
+
+
+def get_config() -> ConfigDict:
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of AlexNet."""
+    config = recipe()
+    del config.drops
+    config.variant = "paper"  # or "published", the net of the published weights, with batch normalisation
+    config.auxiliary = True  # the classifiers beside 4a and 4d, whose losses count 0.3 each in training
+    config.init_from = ""  # published weights to begin with: a file or a hub id
+    config.replace_head = False  # with init_from: begin with a new last layer, for other classes than ImageNet's
+    config.epochs = 80.0  # passes over the training pictures; the paper does not say
+    config.learning_rate = 0.01  # at the first step; the paper does not say
+    config.rate_factor = 0.96  # what it is multiplied by …
+    config.rate_epochs = 8.0  # … every so many epochs
+    config.weight_decay = 2e-4  # L2 penalty on all parameters; the paper does not say
+    config.small.size = 80  # the smallest picture that the auxiliary classifiers' windows fit
+    config.small.batch_size = 16  # of all devices together, in training and testing
+    return config
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The experiment of a configuration."""
+
+    def optimizer(steps_of):
+        rate = exponential_schedule(config.learning_rate, config.rate_factor, steps_of(config.rate_epochs))
+        return momentum_sgd(rate, weight_decay=config.weight_decay)
+
+    model = functools.partial(GoogLeNet, variant=config.variant, auxiliary=config.auxiliary)
+    return assemble(config, "googlenet_imagenet", model, optimizer, paper_convention(224))

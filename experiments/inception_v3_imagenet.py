@@ -1,0 +1,60 @@
+"""Inception-v3 on ImageNet: large filters fallen apart into small ones, 27,161,264 parameters.
+
+Paper: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the Inception architecture for computer vision", 2015.
+Command: python launch.py --experiment=inception_v3_imagenet --data_dir=WHERE_TFDS_DATA_LIES
+Without ImageNet: --config.data=digits, built in; --config.data=PICTURES, a folder of your own.
+Expected: 21.2 % top-1 and 5.6 % top-5 error on the validation set, the paper's figures for one net and one crop
+(table 3), which average the weights over the run too.
+Measured: the run on ImageNet was not made.
+"""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from cnnlab.data.preprocess import Convention
+from cnnlab.experiment import Experiment
+from cnnlab.models.inception_v3 import InceptionV3
+from cnnlab.optim import exponential_schedule, rmsprop
+from cnnlab.tasks.classification import smoothed_cross_entropy
+from experiments.alexnet_imagenet import assemble, recipe
+
+# Pixels from −1 to 1, as in the authors' code; the paper does not say.
+CONVENTION = Convention(299, 342, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def get_config() -> ConfigDict:
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of AlexNet."""
+    config = recipe()
+    del config.drops
+    del config.weight_decay  # the paper names none
+    config.auxiliary = True  # the classifier beside the last 17×17 maps, whose loss counts 0.3; not with digits
+    config.label_smoothing = 0.1  # the share of the label that all classes have alike
+    config.init_from = ""  # published weights to begin with: a file or a hub id
+    config.replace_head = False  # with init_from: begin with a new last layer, for other classes than ImageNet's
+    config.batch_size = 32  # of all devices together; the paper has 50 machines with 32 each, one after the other
+    config.epochs = 100.0  # passes over the training pictures
+    config.learning_rate = 0.045  # at the first step
+    config.rate_factor = 0.94  # what it is multiplied by …
+    config.rate_epochs = 2.0  # … every so many epochs
+    config.small.size = 75  # the net's smallest picture, too small for the auxiliary classifier
+    config.small.batch_size = 16  # of all devices together, in training and testing
+    config.small.learning_rate = 1e-3  # of Adam, falling to 0: the paper's schedule has no place in so few steps
+    return config
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The experiment of a configuration."""
+    auxiliary = config.auxiliary and (config.data != "digits" or bool(config.init_from))
+
+    def optimizer(steps_of):
+        return rmsprop(exponential_schedule(config.learning_rate, config.rate_factor, steps_of(config.rate_epochs)))
+
+    return assemble(
+        config,
+        name="inception_v3_imagenet",
+        model=functools.partial(InceptionV3, auxiliary=auxiliary),
+        optimizer=optimizer,
+        convention=CONVENTION,
+        loss=functools.partial(smoothed_cross_entropy, smoothing=config.label_smoothing),
+    )

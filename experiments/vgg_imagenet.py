@@ -1,0 +1,53 @@
+"""VGG on ImageNet, configurations A (11 layers) to E (19), with 132,863,336 to 143,667,240 parameters.
+
+Paper: Simonyan, Zisserman, "Very deep convolutional networks for large-scale image recognition", 2014.
+Command: python launch.py --experiment=vgg_imagenet --data_dir=WHERE_TFDS_DATA_LIES
+Without ImageNet: --config.data=digits, built in; --config.data=PICTURES, a folder of your own.
+Expected: A 29.6 % top-1 and 10.4 % top-5 error on the validation set, the paper's figures for one scale (table 3),
+which are of the whole picture rather than its central crop; E, with scale jitter and several scales, 24.8 and 7.5 %.
+Measured: the run on ImageNet was not made.
+"""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from cnnlab.experiment import Experiment
+from cnnlab.models.vgg import VGG
+from experiments.alexnet_imagenet import assemble, momentum_with_drops, paper_convention, recipe
+
+
+def get_config() -> ConfigDict:
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of AlexNet."""
+    config = recipe()
+    config.configuration = "A"  # or "A-LRN", "B", "C", "D", "E"
+    # From "normal" only A and A-LRN move; the paper begins the others with A's trained layers, or with "glorot".
+    config.initialiser = "normal"  # weights N(0, 0.01), or "glorot", Glorot's and Bengio's; with digits "glorot"
+    config.batch_norm = False  # batch normalisation after each convolution; not in the paper
+    config.init_from = ""  # published weights to begin with: a file or a hub id
+    config.replace_head = False  # with init_from: begin with a new last layer, for other classes than ImageNet's
+    config.batch_size = 256  # of all devices together, which must divide it
+    config.epochs = 74.0  # passes over the training pictures
+    config.drops = (30.0, 50.0, 65.0)  # epochs after which the rate is a tenth; the paper waits for a plateau
+    config.small.size = 32  # the net's smallest picture
+    config.small.batch_size = 16  # of all devices together, in training and testing
+    config.small.steps = 250  # in the whole run
+    config.small.learning_rate = 2e-4  # of Adam, falling to 0: the paper's descent would not move in so few steps
+    return config
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The experiment of a configuration."""
+    model = functools.partial(
+        VGG,
+        configuration=config.configuration,
+        batch_norm=config.batch_norm,
+        initialiser="glorot" if config.data == "digits" else config.initialiser,
+    )
+    return assemble(
+        config,
+        name="vgg_imagenet",
+        model=model,
+        optimizer=functools.partial(momentum_with_drops, config),
+        convention=paper_convention(224),
+    )
