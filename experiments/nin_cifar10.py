@@ -5,7 +5,8 @@ Command: python launch.py --experiment=nin_cifar10 --data_dir=WHERE_TFDS_DATA_LI
 Without CIFAR-10: --config.data=digits, built in.
 Expected: 10.41 % error on the test set; 8.81 % with --config.augment=True (translation and mirror images): the paper's
 figures. It whitens the pictures after normalising each one's contrast; here they are not whitened.
-Measured: the run of 120,000 steps was not made.
+Measured: 14.76 % error on scikit-learn's test digits with --config.data=digits (seed 0, 38 s on two CPU cores);
+the run of 120,000 steps was not made.
 """
 
 from ml_collections import ConfigDict
@@ -25,8 +26,8 @@ def get_config() -> ConfigDict:
     config.learning_rate = 0.1  # at the first step; the paper does not say
     config.drops = (80_000, 100_000)  # steps after which it is a tenth, at last a hundredth; the paper: at a plateau
     config.small.batch_size = 32  # of all devices together, in training and testing
-    config.small.steps = 250  # in the whole run
-    config.small.learning_rate = 1e-3  # of Adam, falling to 0: the paper's schedule has no place in so few steps
+    config.small.steps = 400  # in the whole run
+    config.small.learning_rate = 5e-4  # of Adam, falling to 0: the paper's schedule has no place in so few steps
     return config
 
 

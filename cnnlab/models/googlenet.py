@@ -32,9 +32,8 @@ INCEPTIONS = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-# The paper does not give its initialiser. Pixels up to 150 come in, and each of 22 rectified layers halves the power of
-# a signal that these weights pass on: what reaches the classifiers is of a size near 1.
-INIT = nn.initializers.lecun_normal()
+# The paper does not give its initialiser; this one keeps the size of signals through rectifiers.
+INIT = nn.initializers.he_normal()
 
 
 class Layers(nn.Module):
