@@ -5,18 +5,18 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
 
 from cnnlab import allocator, configs
 from cnnlab.errors import UserError
 
 FLAGS = flags.FLAGS
-MODES = ("train", "eval", "predict", "summary", "benchmark", "prepare")
+MODES = ("train", "eval", "predict", "compare", "inspect", "summary", "benchmark", "prepare")
 flags.DEFINE_string("experiment", None, "Which file of experiments/; default: the one that the workdir holds.")
 flags.DEFINE_string("workdir", None, "The run's folder; default: runs/EXPERIMENT.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 flags.DEFINE_string("input", None, "predict: a picture, a folder of pictures, or a glob in quotes.")
-flags.DEFINE_enum("checkpoint", "latest", ("latest", "best"), "eval and predict: which checkpoint.")
+flags.DEFINE_string("workdirs", None, "compare, eval: the folders of two trained runs, or more: A,B.")
+flags.DEFINE_enum("checkpoint", "latest", ("latest", "best"), "eval, predict, compare: which checkpoint.")
 flags.DEFINE_string("data_dir", None, "Where TFDS data sets lie; default: $TFDS_DATA_DIR or ~/tensorflow_datasets.")
 flags.DEFINE_bool("overwrite", False, "train: delete the run of another configuration that the workdir holds.")
 flags.DEFINE_bool("debug", False, "Show the traceback of a mistake.")
@@ -29,22 +29,35 @@ def main(argv: list[str]) -> None:
     """Runs one command line; `--config.*` flags exist only once the experiment is known, hence two passes."""
     app.define_help_flags()
     rest = FLAGS(argv, known_only=True)[1:]
+    if FLAGS.data_dir:
+        os.environ["TFDS_DATA_DIR"] = FLAGS.data_dir
+    options = configs.options_of(FLAGS.mode)
+    if FLAGS.mode == "compare" or FLAGS.workdirs is not None:
+        return run_several(argv, rest, options)
     if FLAGS.experiment is None and FLAGS.workdir is None:
         configs.refuse_unknown(rest, FLAGS)
         print("\n".join(f"{name:20} {line}" for name, line in configs.first_lines().items()))
         print("\nRun one with: python launch.py --experiment=NAME [--mode=...] [--config.field=value]")
         return
-    if FLAGS.data_dir:
-        os.environ["TFDS_DATA_DIR"] = FLAGS.data_dir
     name, workdir, config = configs.choose(FLAGS.experiment, FLAGS.workdir, trains=FLAGS.mode == "train")
-    configs.check_overrides(config, rest)
-    configs.refuse_unknown([argument for argument in rest if "config." not in argument], FLAGS)
-    overrides = config_flags.DEFINE_config_dict("config", config)
-    FLAGS(argv)
-    run(FLAGS.mode, name, overrides.value, workdir)
+    configs.override(FLAGS, argv, rest, config, options)
+    run(FLAGS.mode, name, config, workdir, options)
 
 
-def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path) -> None:
+def run_several(argv: list[str], rest: list[str], options: configs.ConfigDict) -> None:
+    """The modes of several workdirs, each with its own experiment and configuration."""
+    from cnnlab import compare, evaluate, parallel
+
+    folders = configs.several_workdirs(FLAGS.workdirs, FLAGS.mode, configs.beside_workdirs(FLAGS, rest, options))
+    configs.override(FLAGS, argv, rest, configs.ConfigDict(), options)
+    parallel.set_up(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    if FLAGS.mode == "compare":
+        compare.compare_and_say(folders, FLAGS.checkpoint)
+    else:
+        evaluate.ensemble_and_say(folders, FLAGS.checkpoint, options.eval)
+
+
+def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path, options: configs.ConfigDict) -> None:
     """One mode of one experiment. Imports are late: each mode pays for what it needs."""
     if mode == "predict" and not FLAGS.input:
         raise UserError("--mode=predict needs --input: a picture, a folder of pictures, or a glob in quotes")
@@ -55,13 +68,19 @@ def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path) -> None
     if mode == "train":
         loop.train_and_say(experiment, workdir, FLAGS.overwrite)
     elif mode == "eval":
-        loop.evaluate_and_say(experiment, workdir, FLAGS.checkpoint)
+        from cnnlab import evaluate
+
+        evaluate.evaluate_and_say(experiment, workdir, FLAGS.checkpoint, options.eval)
     elif mode == "predict":
         from cnnlab import predict
 
         files = predict.find_pictures(FLAGS.input)
         state = loop.restored_state(experiment, workdir, FLAGS.checkpoint)
         predict.predict_and_save(experiment, state, workdir, files)
+    elif mode == "inspect":
+        from cnnlab.inspect import figures_of
+
+        figures_of.inspect_and_save(experiment, workdir, options.inspect)
     elif mode == "summary":
         from cnnlab import summary
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -202,6 +203,28 @@ class Checkpoints:
             except Exception as error:  # damage shows itself as whatever the reader happens to trip over
                 self._put_aside(step, error)
         return None
+
+    def variables(self) -> PyTree | None:
+        """The newest checkpoint's variables, "params" and the model's other collections; None where there is none.
+
+        The parameters are their moving average where the optimizer keeps one.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        if not self.steps():
+            return None
+        try:
+            step = self.steps()[-1]
+            state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
+            average = state["opt_state"].get("average") if isinstance(state["opt_state"], Mapping) else None
+        except Exception as error:  # damage shows itself as whatever the reader happens to trip over
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"the checkpoint of step {step} in {self.folder} cannot be read: {reason}") from error
+        finally:
+            self.close()
+        params = unflatten_dict({**flatten_dict(state["params"]), **flatten_dict(average or {})})
+        return {"params": params, **(state["model_state"] or {})}
 
     def _candidates(self, which: str) -> list[int]:
         newest_first = self.steps()[::-1]

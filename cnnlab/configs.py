@@ -8,17 +8,20 @@ import math
 import pkgutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from absl import flags, logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 import experiments
 from cnnlab import workdirs
 from cnnlab.errors import Interrupted, UserError, nearest
+from cnnlab.experiment import Experiment
+
+SEVERAL = ("compare", "eval")  # modes that take several workdirs
 
 
 def names() -> list[str]:
@@ -67,6 +70,50 @@ def choose(experiment: str | None, workdir: str | None, trains: bool) -> tuple[s
     return name, folder, config
 
 
+def build_from(workdir: Path) -> Experiment:
+    """The experiment that a workdir holds, of the configuration that it was trained with.
+
+    Raises:
+      UserError: the folder holds no run, or it cannot be built here.
+    """
+    name, _, config = choose(None, str(workdir), trains=False)
+    try:
+        return load(name).build(config)
+    except UserError as error:  # the devices here are others, say, than those it was trained on
+        raise UserError(f"{workdir}: {error}") from error
+
+
+def several_workdirs(text: str | None, mode: str, beside: Sequence[str] = ()) -> tuple[Path, ...]:
+    """The folders that --workdirs names, for the modes that take several.
+
+    Args:
+      text: the flag's value, None where it is missing.
+      mode: "compare", which takes two, or "eval", which takes two or more.
+      beside: flags that have no place beside it; the runs' folders say what they would.
+
+    Raises:
+      UserError: there are too few or too many, a folder holds no run, or a flag has no place here.
+
+    >>> several_workdirs("runs/a", "compare")
+    Traceback (most recent call last):
+    cnnlab.errors.UserError: --mode=compare needs --workdirs=A,B, the folders of two trained runs, not 1: runs/a
+    """
+    usage = f"--mode={mode} needs --workdirs=A,B, the folders of two trained runs"
+    if mode not in SEVERAL:
+        raise UserError(f"--workdirs is for --mode={' and --mode='.join(SEVERAL)}; --mode={mode} takes one --workdir")
+    if beside:
+        raise UserError(f"{usage}, and no {beside[0]}: each folder says what was run in it")
+    names = [name.strip() for name in (text or "").split(",")]
+    if not text or len(names) < 2 or (mode == "compare" and len(names) > 2) or not all(names):
+        given = [name for name in names if name]
+        raise UserError(usage + (f", not {len(given)}: {text}" if text else ""))
+    folders = tuple(Path(name).expanduser() for name in names)
+    for folder in folders:
+        if workdirs.read(folder) is None:
+            raise UserError(f"{folder} holds no run: {usage}")
+    return folders
+
+
 def update(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
     """A copy of `config` with the fields of a saved configuration; fields that either lacks keep the default."""
     config = config.copy_and_resolve_references()
@@ -76,6 +123,18 @@ def update(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
         saved[name] = tuple(value) if isinstance(value, list) else value
     config.update_from_flattened_dict(saved)
     return config
+
+
+def options_of(mode: str) -> ConfigDict:
+    """Fields that a mode has beside the experiment's own; they are no part of a run."""
+    options = ConfigDict()
+    if mode == "eval":
+        options.eval = ConfigDict()
+        options.eval.crops = 1  # views of a picture to average over: its centre; 10 as AlexNet; 48 as GoogLeNet
+        options.eval.dense = ""  # VGG on whole pictures of these sizes and their mirror images: "256,384,512"
+    elif mode == "inspect":
+        options.inspect = "augment"  # which figure to draw
+    return options
 
 
 def check_overrides(config: ConfigDict, arguments: list[str]) -> None:
@@ -94,6 +153,41 @@ def check_overrides(config: ConfigDict, arguments: list[str]) -> None:
             raise UserError(f"config.{field} needs a value: --config.{field}={fields[field]!r}, say")
         if equals and not _parses(text, kind):
             raise UserError(f"config.{field} is of type {kind.__name__} (now {fields[field]!r}), not {text!r}")
+
+
+def override(
+    known: flags.FlagValues, argv: list[str], rest: list[str], config: ConfigDict, options: ConfigDict
+) -> None:
+    """Reads the `--config.*` flags into an experiment's configuration and its mode's options.
+
+    Args:
+      known: the launcher's flags.
+      argv: the command line.
+      rest: what of it is none of the launcher's flags.
+      config, options: changed in place.
+
+    Raises:
+      UserError: a field that there is not, or a value of another type; a flag that there is not.
+    """
+    both = ConfigDict({**config, **options}, convert_dict=False)
+    check_overrides(both, rest)
+    refuse_unknown([argument for argument in rest if "config." not in argument], known)
+    read = config_flags.DEFINE_config_dict("config", both)
+    known(argv)
+    for fields in (config, options):
+        fields.update({name: read.value[name] for name in fields})
+
+
+def beside_workdirs(known: flags.FlagValues, rest: list[str], options: ConfigDict) -> list[str]:
+    """The flags of a command line that have no place beside --workdirs: those of one experiment.
+
+    Raises:
+      UserError: an argument is no flag at all.
+    """
+    refuse_unknown([argument for argument in rest if "config." not in argument], known)
+    named = [f"--{name}" for name in ("experiment", "workdir") if known[name].present]
+    fields = (argument for argument in rest if argument.lstrip("-").startswith(("config.", "noconfig.")))
+    return named + [field for field in fields if field.partition("config.")[2].partition(".")[0] not in options]
 
 
 def _parses(text: str, kind: type) -> bool:

@@ -75,9 +75,10 @@ class Experiment:
       best: the test metric, lower is better, that chooses the best checkpoint.
       workers: threads that make batches ahead of the step.
       prepare: downloads and builds the data, for `--mode=prepare`; None where there is nothing to prepare.
-      init_from: published weights that the run begins from, a path or a hub id (see `weights.load_torchvision`); empty
+      init_from: what the run begins from: a run's workdir, or published weights, a path or a hub id (`begin.py`); empty
         for the paper's initialisation. Without a checkpoint, eval and predict use these weights as they are.
       replace_head: with `init_from`: keep the fresh classifiers, to learn other classes.
+      init_layers: with `init_from`: patterns of the layers that it is for; none: all.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Experiment:
     prepare: Callable[[], None] | None = None
     init_from: str = ""
     replace_head: bool = False
+    init_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("batch_size", "eval_batch_size", "steps", "log_every", "eval_every", "checkpoint_every", "keep"):

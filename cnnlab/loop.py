@@ -61,27 +61,32 @@ def fresh_state(experiment: Experiment) -> TrainState:
 
 
 def initial_state(experiment: Experiment) -> TrainState:
-    """The state before the first step: fresh, or with published weights where the experiment begins from some.
+    """The state before the first step: fresh, or with the weights that the experiment begins from, where it names some.
 
     Raises:
       UserError: the weights cannot be read or do not fit.
     """
     if not experiment.init_from:
         return fresh_state(experiment)
-    from cnnlab import weights  # late, as few runs need it
+    from cnnlab import begin  # late, as few runs need it
 
-    state, model = state_template(experiment), experiment.task.model
-    variables = weights.load_torchvision(experiment.init_from, model, state.variables, experiment.replace_head)
-    state = state.replace(params=variables.pop("params"), model_state=variables)
+    state, task = state_template(experiment), experiment.task
+    image = jax.eval_shape(task.preprocess, jax.ShapeDtypeStruct((1, *experiment.picture_shape), np.uint8))
+    variables = begin.load(
+        experiment.init_from, task.model, state.variables, image, experiment.replace_head, experiment.init_layers
+    )
 
     def rest() -> list[jax.Array]:
-        old, new = jax.tree.leaves(state), jax.tree.leaves(fresh_state(experiment))
-        return [y for x, y in zip(old, new, strict=True) if isinstance(x, jax.ShapeDtypeStruct)]
+        fresh = fresh_state(experiment)
+        pairs = zip(jax.tree.leaves(variables), jax.tree.leaves(dict(fresh.variables)), strict=True)
+        return [new for old, new in pairs if isinstance(old, jax.ShapeDtypeStruct)]
 
-    # Only these are computed, the step, the optimizer's state and a new head: the initial values of a whole deep net
-    # take long to compile, and would be thrown away.
+    # Only these are computed, a new head, say: the initial values of a whole deep net take long to compile, and would
+    # be thrown away.
     fresh = iter(jax.jit(rest)())
-    return jax.tree.map(lambda x: next(fresh) if isinstance(x, jax.ShapeDtypeStruct) else x, state)
+    variables = jax.tree.map(lambda x: next(fresh) if isinstance(x, jax.ShapeDtypeStruct) else x, variables)
+    params = variables.pop("params")
+    return TrainState(np.zeros((), np.int32), params, variables, jax.jit(task.init_optimizer)(params))
 
 
 def state_template(experiment: Experiment) -> TrainState:
@@ -355,13 +360,3 @@ def train_and_say(experiment: Experiment, workdir: Path, overwrite: bool) -> Non
     if parallel.is_main():
         print(describe(f"{experiment.name} after {experiment.steps} steps", scores))
         print(f"checkpoints, metrics and figures are in {workdir}")
-
-
-def evaluate_and_say(experiment: Experiment, workdir: Path, which: str) -> None:
-    """Tests a trained workdir, draws the figures anew and prints the scores."""
-    state = restored_state(experiment, workdir, which)
-    test = experiment.test_data()
-    metrics = evaluate(experiment, state, test)
-    if parallel.is_main():
-        save_figures(workdir / "figures", experiment.task.draw(state, metrics, test))
-        print(describe(f"{experiment.name} at step {int(state.step)}", metrics.compute()))

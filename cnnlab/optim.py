@@ -1,9 +1,14 @@
 """Optimizers of the papers, from optax's parts."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, PyTree
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float, Int, PyTree
+from optax import contrib
 
 from cnnlab.errors import UserError
 
@@ -22,33 +27,47 @@ def adam_cosine(
     Raises:
       UserError: `peak_rate` or `steps` is not positive.
     """
-    if not peak_rate > 0 or steps < 1:
-        raise UserError(f"the learning rate is {peak_rate} over {steps} steps; both must be positive")
-    adam = optax.adamw(optax.cosine_decay_schedule(peak_rate, steps), weight_decay=weight_decay)
+    adam = optax.adamw(cosine_schedule(peak_rate, steps), weight_decay=weight_decay)
     return optax.chain(optax.clip_by_global_norm(clip_norm), adam) if clip_norm else adam
 
 
 def momentum_sgd(
-    rate: float | optax.Schedule, momentum: float = 0.9, weight_decay: float = 0.0
+    rate: float | optax.Schedule,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    decayed: Callable[[PyTree], PyTree] | None = None,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum, as AlexNet, ZF Net, VGG, GoogLeNet, NiN and ResNet have it.
 
     v ← momentum · v + ∇L + weight_decay · w, then w ← w − rate · v. Weight decay is part of the gradient (the L2
-    penalty ½ · weight_decay · |w|²) and falls on all parameters, biases and batch normalisation's included. AlexNet's
-    paper has the rate inside v (section 5), which is the same but for the steps just after the rate has changed.
+    penalty ½ · weight_decay · |w|²) and falls on all parameters, biases and batch normalisation's included, unless
+    `decayed` says otherwise. AlexNet's paper has the rate inside v (section 5), which is the same but for the steps
+    just after the rate has changed. Without momentum it is plain descent.
 
     Args:
-      rate: of all steps, or by step: `step_schedule`, `exponential_schedule`.
+      rate: of all steps, or by step: `step_schedule`, `exponential_schedule`, `cosine_schedule`.
       momentum: the share of v that stays.
       weight_decay: of the penalty; 0 is none.
+      nesterov: step along ∇L + momentum · v, which looks ahead (Sutskever et al. 2013, section 2).
+      decayed: makes a mask of the parameters that decay; `kernels` leaves out biases and normalisation.
 
     Raises:
       UserError: `rate` is a number and not positive.
     """
     if not callable(rate):
         check_rate(rate)
-    descent = optax.sgd(rate, momentum=momentum)
-    return optax.chain(optax.add_decayed_weights(weight_decay), descent) if weight_decay else descent
+    descent = optax.sgd(rate, momentum=momentum or None, nesterov=nesterov)
+    return optax.chain(optax.add_decayed_weights(weight_decay, decayed), descent) if weight_decay else descent
+
+
+def kernels(params: PyTree) -> PyTree:
+    """A mask of the filters and matrices among the parameters: all but biases, scales and other vectors.
+
+    >>> kernels({"conv": {"kernel": jnp.zeros((3, 3, 1, 2)), "bias": jnp.zeros(2)}})
+    {'conv': {'bias': False, 'kernel': True}}
+    """
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def rmsprop(rate: float | optax.Schedule) -> optax.GradientTransformation:
@@ -99,6 +118,108 @@ def exponential_schedule(rate: float, factor: float, every: int) -> optax.Schedu
     if every < 1:
         raise UserError(f"the learning rate falls every {every} steps; it must be at least 1")
     return optax.exponential_decay(rate, every, factor, staircase=True)
+
+
+def cosine_schedule(rate: float, steps: int) -> optax.Schedule:
+    """`rate` falling to 0 over `steps` along half a cosine (Loshchilov, Hutter 2016, without restarts).
+
+    Raises:
+      UserError: `rate` or `steps` is not positive.
+    """
+    if not rate > 0 or steps < 1:
+        raise UserError(f"the learning rate is {rate} over {steps} steps; both must be positive")
+    return optax.cosine_decay_schedule(rate, steps)
+
+
+def warmed_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:
+    """A schedule whose first `steps` steps rise linearly to it (Goyal et al. 2017, section 2.2).
+
+    >>> schedule = warmed_up(step_schedule(0.4, (10,)), 4)
+    >>> [round(float(schedule(step)), 3) for step in (0, 1, 3, 4, 10)]
+    [0.1, 0.2, 0.4, 0.4, 0.04]
+    """
+    return lambda step: schedule(step) * jnp.minimum(1.0, (step + 1) / max(steps, 1))
+
+
+def falling_on_plateau(
+    optimizer: optax.GradientTransformation, every: int, patience: int, factor: float = 0.1, least: float = 1e-4
+) -> optax.GradientTransformation:
+    """An optimizer whose rate is multiplied by `factor` where the training loss has stopped falling.
+
+    The papers watch the validation error by eye; here the loss of the training steps is watched, so that a run needs
+    nobody, and a step depends on nothing but the steps before it.
+
+    Args:
+      optimizer: with the rate of the run's beginning.
+      every: steps that one look at the loss averages over: an epoch, say.
+      patience: looks without a loss lower by a ten-thousandth, after which the rate falls.
+      factor: what it is multiplied by.
+      least: the product of factors at which it stays.
+
+    Raises:
+      UserError: `every` or `patience` is less than 1, or `factor` not between 0 and 1.
+    """
+    if every < 1 or patience < 1 or not 0 < factor < 1:
+        raise UserError(
+            f"the rate falls to {factor} of itself after {patience} looks at {every} steps without gain: "
+            "both numbers must be at least 1, the factor between 0 and 1"
+        )
+    plateau = contrib.reduce_on_plateau(factor, patience, accumulation_size=every, min_scale=least)  # gain: 1e-4
+    return optax.chain(optimizer, plateau)
+
+
+class AveragedState(NamedTuple):
+    """The state of `with_average`.
+
+    Attributes:
+      count: updates done.
+      average: of the parameters.
+      inner: the optimizer's state.
+    """
+
+    count: Int[Array, ""] | Any
+    average: PyTree
+    inner: optax.OptState
+
+
+def with_average(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """An optimizer that keeps a moving average of the parameters too: a ← decay · a + (1 − decay) · w.
+
+    Evaluation and prediction then use the average (`averaged_params`); training goes on from the parameters
+    themselves. In the first steps the decay is at most (1 + n) / (10 + n), so that the initial weights are soon
+    forgotten. GoogLeNet averages in such a way (Szegedy et al. 2014, section 6), and Inception-v3 (2015, section 8).
+
+    Args:
+      optimizer: what makes the updates.
+      decay: the average's share that stays, 0.9999 for long runs.
+
+    Raises:
+      UserError: `decay` is not between 0 and 1.
+    """
+    if not 0 < decay < 1:
+        raise UserError(f"the moving average's decay is {decay}; it must lie between 0 and 1")
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def init(params: PyTree) -> AveragedState:
+        return AveragedState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params), optimizer.init(params))
+
+    def update(
+        grads: PyTree, state: AveragedState, params: PyTree | None = None, **extra: Float[Array, ""]
+    ) -> tuple[PyTree, AveragedState]:
+        updates, inner = optimizer.update(grads, state.inner, params, **extra)
+        new = optax.apply_updates(params, updates)
+        kept = jnp.minimum(decay, (1 + state.count) / (10 + state.count))
+        average = jax.tree.map(lambda a, w: kept * a + (1 - kept) * w, state.average, new)
+        return updates, AveragedState(state.count + 1, average, inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def averaged_params(params: PyTree, opt_state: optax.OptState) -> PyTree:
+    """The parameters' moving average where `with_average` is the outermost part of the optimizer, else `params`."""
+    if not isinstance(opt_state, AveragedState):
+        return params
+    return unflatten_dict({**flatten_dict(params), **flatten_dict(opt_state.average)})  # frozen ones have none
 
 
 def check_rate(rate: float) -> None:

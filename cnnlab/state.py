@@ -7,6 +7,8 @@ import jax
 import optax
 from jaxtyping import Array, Int, PyTree
 
+from cnnlab.optim import averaged_params
+
 
 class TrainState(flax.struct.PyTreeNode):
     """Everything that a train step reads and writes.
@@ -25,8 +27,8 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, PyTree]:
-        """What `model.apply` takes."""
-        return {"params": self.params, **self.model_state}
+        """What `model.apply` takes in evaluation: the parameters' moving average where the optimizer keeps one."""
+        return {"params": averaged_params(self.params, self.opt_state), **self.model_state}
 
     def parameter_count(self) -> int:
         """The number of trainable parameters."""

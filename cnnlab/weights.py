@@ -276,7 +276,7 @@ def load_torchvision(source: str, model: nn.Module, variables: PyTree, replace_h
     if replace_head:
         names = {path: name for path, name in names.items() if name not in heads}
         expected, tensors = ({k: v for k, v in part.items() if k not in heads} for part in (expected, tensors))
-    _check_fit(f"{source} does not fit this {type(model).__name__}", tensors, expected, heads)
+    check_fit(f"{source} does not fit this {type(model).__name__}", tensors, expected, heads)
     loaded = {
         path: jnp.asarray(from_torch(tensors[name], known.flattened.get(_layer(path))), jnp.float32)
         for path, name in names.items()
@@ -284,10 +284,17 @@ def load_torchvision(source: str, model: nn.Module, variables: PyTree, replace_h
     return unflatten_dict({**fresh, **loaded})
 
 
-def _check_fit(
+def check_fit(
     problem: str, tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], heads: set[str]
 ) -> None:
-    """Raises a `UserError` that lists every tensor that is missing, left over, or not as expected."""
+    """Raises a `UserError` that lists every tensor that is missing, left over, or not as expected.
+
+    Args:
+      problem: the message's beginning.
+      tensors: those found, by name.
+      expected: the shapes of those wanted.
+      heads: those of the classifiers, which differ where the classes do.
+    """
     missing = [name for name in expected if name not in tensors]
     left = [name for name in tensors if name not in expected]
     unlike = [name for name, tensor in tensors.items() if name in expected and tensor.shape != expected[name]]
@@ -298,8 +305,14 @@ def _check_fit(
         "of another shape": [f"{name} {tensors[name].shape} instead of {expected[name]}" for name in unlike],
         "of no floating type": [f"{name} {tensors[name].dtype}" for name in whole],
     }
-    classes = sorted({(len(tensors[name]), expected[name][0]) for name in unlike if name in heads})
-    if any(theirs != ours for theirs, ours in classes):
+    classes = [
+        (theirs, ours)
+        for name in unlike
+        if name in heads and tensors[name].ndim == len(expected[name])
+        for theirs, ours in zip(tensors[name].shape, expected[name], strict=True)
+        if theirs != ours
+    ]
+    if classes:
         theirs, ours = classes[0]
         problem += f", as it has {theirs} classes and not {ours}: replace the head (--config.replace_head=True)"
     lists = [f"{len(names)} {what}: {', '.join(names)}" for what, names in found.items() if names]

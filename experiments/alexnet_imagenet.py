@@ -15,10 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from cnnlab import parallel
+from cnnlab import parallel, transfer, weights
+from cnnlab.begin import published_source
 from cnnlab.configs import plain
 from cnnlab.data import labelled
 from cnnlab.data.augment import crop_and_flip, random_crop
@@ -29,7 +33,7 @@ from cnnlab.data.preprocess import Convention
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.alexnet import AlexNet
-from cnnlab.optim import adam_cosine, momentum_sgd, step_schedule
+from cnnlab.optim import adam_cosine, momentum_sgd, step_schedule, with_average
 from cnnlab.tasks.classification import Classification, Loss, cross_entropy
 
 TRAIN_EXAMPLES = 1_281_167  # of ILSVRC-2012
@@ -49,8 +53,6 @@ def get_config() -> ConfigDict:
     config = recipe()
     config.variant = "paper"  # or "one_column", the net of the published weights, for 224×224
     config.groups = 2  # columns of conv2, conv4 and conv5 of "paper"; 1 joins them
-    config.init_from = ""  # published weights to begin with: a file or a hub id
-    config.replace_head = False  # with init_from: begin with a new last layer, for other classes than ImageNet's
     config.small.size = 67  # the net's smallest picture
     config.small.steps = 300  # in the whole run
     config.small.learning_rate = 2e-4  # of Adam, falling to 0: the paper's descent would not move in so few steps
@@ -62,6 +64,7 @@ def recipe() -> ConfigDict:
     config = ConfigDict()
     config.data = "imagenet2012"  # of TFDS; or a folder of train/CLASS/ and val/CLASS/, or of CLASS/; or "digits"
     config.test_share = 0.2  # of the pictures of a folder without train/ and val/, held out for testing
+    config.stored_size = 0  # of pictures before they are cropped, in pixels; 0: the paper's; 352 to test 48 crops
     config.classes = ()  # of a folder: found there, recorded with the run; predict then needs no folder
     config.train_examples = TRAIN_EXAMPLES  # of ImageNet; of a folder: counted
     config.batch_size = 128  # of all devices together, which must divide it
@@ -70,6 +73,7 @@ def recipe() -> ConfigDict:
     config.learning_rate = 0.01  # at the first step
     config.drops = (30.0, 60.0, 80.0)  # epochs after which it is a tenth; the paper waits for a plateau, three times
     config.weight_decay = 5e-4  # L2 penalty on all parameters
+    config.update(craft())
     config.seed = 0  # of the initial weights, the order of the examples, augmentation and dropout
     config.log_every = 100  # steps between reports
     config.eval_every = 10_000  # steps between tests
@@ -80,6 +84,45 @@ def recipe() -> ConfigDict:
     config.small.steps = 100  # in the whole run
     config.small.learning_rate = 3e-4  # of Adam, falling to 0: the paper's descent would not move in so few steps
     return config
+
+
+def craft() -> ConfigDict:
+    """Fields for beginning from trained weights, and for machines of other memory and speed; all nets have them."""
+    config = ConfigDict()
+    config.init_from = ""  # weights to begin with: a run's workdir, or published ones, a file or a hub id
+    config.replace_head = False  # with init_from: begin with a new last layer, for other classes
+    config.init_layers = ""  # with init_from: only of these layers, patterns of their names: "conv*,fc6"; "": of all
+    config.freeze = ""  # layers that stay as they are, likewise; "body" is all but the classifiers
+    config.rates = ""  # layers whose rate is multiplied: "conv*=0.1,fc6=0.5"
+    config.average = 0.0  # decay of a moving average of the weights, used in testing; 0: none, 0.9999 in long runs
+    config.accumulate = 1  # parts that each device's share of a batch is computed in, one by one, in less memory
+    config.dtype = "float32"  # of the computation, or "bfloat16"; parameters and their updates are float32
+    return config
+
+
+def compute_type(config: ConfigDict) -> dict[str, DTypeLike]:
+    """The model's `dtype` where the config asks for another than float32.
+
+    Raises:
+      UserError: it asks for an unknown one.
+    """
+    if config.dtype not in ("float32", "bfloat16"):
+        raise UserError(f'config.dtype is "{config.dtype}"; it must be "float32" or "bfloat16"')
+    return {} if config.dtype == "float32" else {"dtype": jnp.bfloat16}
+
+
+def crafted(task: Classification, config: ConfigDict, size: int) -> Classification:
+    """A task with what `craft`'s fields ask for; its stored pictures are size×size."""
+    frozen = transfer.patterns(config.freeze)
+    if frozen == ("body",):
+        image = jax.eval_shape(task.preprocess, jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
+        frozen = transfer.body_layers(task.model, image)
+    optimizer = task.optimizer
+    if config.rates:
+        optimizer = optax.chain(optimizer, transfer.scale_layers(transfer.factors(config.rates)))
+    if config.average:
+        optimizer = with_average(optimizer, config.average)
+    return dataclasses.replace(task, optimizer=optimizer, frozen=frozen, accumulate=config.accumulate)
 
 
 def build(config: ConfigDict) -> Experiment:
@@ -118,14 +161,16 @@ def assemble(
       loss: per example.
     """
     config = config.copy_and_resolve_references()
-    if config.get("init_from"):
-        from cnnlab import weights
-
+    model = functools.partial(model, **compute_type(config))
+    published = published_source(config.init_from)
+    if published:
         convention = weights.convention(model(num_classes=len(NAMES)))
     if config.data == "digits":
-        if not config.get("init_from"):
+        if not published:
             convention = dataclasses.replace(convention, size=config.small.size, resize=config.small.size)
         return on_digits(config, name, model, convention.crop_and_normalise, convention.resize, loss)
+    if config.stored_size:
+        convention = dataclasses.replace(convention, resize=config.stored_size)
     data = choose_data(config, name, convention.resize)
     if data.class_names != NAMES:
         config.update(classes=data.class_names, train_examples=data.train_examples)
@@ -142,6 +187,7 @@ def assemble(
         class_names=data.class_names,
         loss=loss,
         augment=functools.partial(crop_and_flip, size=convention.size),
+        uncropped=convention.normalise,
     )
     return experiment_of(config, name, task, data, convention.resize, steps_of(config.epochs))
 
@@ -170,7 +216,7 @@ def experiment_of(
     return Experiment(
         name=name,
         config=plain(config),
-        task=task,
+        task=crafted(task, config, size),
         train_data=data.train,
         test_data=data.test,
         prepare=data.prepare,
@@ -183,8 +229,9 @@ def experiment_of(
         log_every=config.log_every,
         eval_every=config.eval_every,
         checkpoint_every=config.checkpoint_every,
-        init_from=config.get("init_from", ""),
-        replace_head=config.get("replace_head", False),
+        init_from=config.init_from,
+        replace_head=config.replace_head,
+        init_layers=transfer.patterns(config.init_layers),
     )
 
 

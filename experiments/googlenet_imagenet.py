@@ -25,8 +25,6 @@ def get_config() -> ConfigDict:
     del config.drops
     config.variant = "paper"  # or "published", the net of the published weights, with batch normalisation
     config.auxiliary = True  # the classifiers beside 4a and 4d, whose losses count 0.3 each in training
-    config.init_from = ""  # published weights to begin with: a file or a hub id
-    config.replace_head = False  # with init_from: begin with a new last layer, for other classes than ImageNet's
     config.epochs = 80.0  # passes over the training pictures; the paper does not say
     config.learning_rate = 0.01  # at the first step; the paper does not say
     config.rate_factor = 0.96  # what it is multiplied by …

@@ -31,8 +31,6 @@ def get_config() -> ConfigDict:
     del config.weight_decay  # the paper names none
     config.auxiliary = True  # the classifier beside the last 17×17 maps, whose loss counts 0.3; not with digits
     config.label_smoothing = 0.1  # the share of the label that all classes have alike
-    config.init_from = ""  # published weights to begin with: a file or a hub id
-    config.replace_head = False  # with init_from: begin with a new last layer, for other classes than ImageNet's
     config.batch_size = 32  # of all devices together; the paper has 50 machines with 32 each, one after the other
     config.epochs = 100.0  # passes over the training pictures
     config.learning_rate = 0.045  # at the first step

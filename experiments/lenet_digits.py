@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 
 from cnnlab import parallel
 from cnnlab.configs import plain
+from cnnlab.data.augment import Augment, compose
 from cnnlab.data.digits import CLASS_NAMES, TRAIN_EXAMPLES, digits
+from cnnlab.data.distort import affine_distortion, translation
 from cnnlab.data.pictures import read_picture
 from cnnlab.data.preprocess import pad_and_scale
 from cnnlab.data.source import Source
@@ -31,6 +33,7 @@ def get_config() -> ConfigDict:
     config.j = 1.0  # of the RBF outputs' loss (equation 9): beyond it, a wrong class's penalty grows no further
     config.batch_size = 64  # of all devices together, which must divide it
     config.eval_batch_size = 360  # likewise
+    config.distort = False  # train on each digit scaled, turned or sheared, and moved, anew each time
     config.epochs = 60.0  # passes over the training pictures
     config.learning_rate = 3e-3  # Adam's at the first step; it falls to 0 along half a cosine
     config.weight_decay = 0.0  # decoupled, times the learning rate
@@ -77,6 +80,7 @@ def assemble(
             preprocess=functools.partial(pad_and_scale, size=32, low=-0.1, high=1.175),
             class_names=class_names,
             loss=rbf_loss if config.variant == "paper" else cross_entropy,
+            augment=distortion() if config.distort else None,
         ),
         train_data=train_data,
         test_data=test_data,
@@ -91,3 +95,9 @@ def assemble(
         eval_every=config.eval_every,
         checkpoint_every=config.checkpoint_every,
     )
+
+
+def distortion() -> Augment:
+    """Planar affine changes, as in section III-C: scaling, squeezing, shearing, translation; and small turns."""
+    affine = functools.partial(affine_distortion, degrees=10, gentle=(), scale=(0.0, 0.15))
+    return compose(affine, functools.partial(translation, horizontal=(-0.06, 0.06), vertical=(-0.06, 0.06)))

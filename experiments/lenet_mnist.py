@@ -1,4 +1,4 @@
-"""LeNet-5, the paper's net, on MNIST, without distortions.
+"""LeNet-5, the paper's net, on MNIST, without distortions and with.
 
 Paper: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998, section III.
 Command: python launch.py --experiment=lenet_mnist --data_dir=WHERE_TFDS_DATA_LIES
@@ -7,6 +7,10 @@ Expected: 0.95 % test error, the paper's figure after 20 passes (section III-B).
 Measured: 0.81, 0.84, 0.98 % (--config.seed=0, 1, 2), mean 0.88 %; 208 s from a cold start on two CPU cores (AMD EPYC;
 jax 0.10.2). 2026-11-21. Learning rate and weight decay were chosen by the test error of seed 0 among eight settings,
 so that seed is a little optimistic.
+
+With distortions (section III-C): --config.distort=True --config.epochs=40 --config.weight_decay=0.01
+Expected: 0.8 %, the paper's figure.
+Measured: 0.64 % (seed 0); 17 min on two CPU cores that were shared with other runs. 2026-11-21.
 """
 
 import functools

@@ -26,7 +26,7 @@ from cnnlab.experiment import Experiment
 from cnnlab.models.resnet_cifar import ResNetCifar
 from cnnlab.optim import momentum_sgd, step_schedule
 from cnnlab.tasks.classification import Classification
-from experiments.alexnet_imagenet import experiment_of, on_digits
+from experiments.alexnet_imagenet import compute_type, craft, experiment_of, on_digits
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_EXAMPLES = 50_000
@@ -54,6 +54,7 @@ def recipe() -> ConfigDict:
     config.learning_rate = 0.1  # at the first step; from 110 layers on, a tenth of it in the first 400 steps
     config.drops = (32_000, 48_000)  # steps after which it is a tenth
     config.weight_decay = 1e-4  # L2 penalty on all parameters
+    config.update(craft())
     config.seed = 0  # of the initial weights, the order of the examples, augmentation and dropout
     config.log_every = 100  # steps between reports
     config.eval_every = 2000  # steps between tests
@@ -103,6 +104,7 @@ def assemble(
     Raises:
       UserError: config.data is unknown; batch sizes do not fit the devices.
     """
+    model = functools.partial(model, **compute_type(config))
     if config.data == "digits":
         return on_digits(config, name, model, preprocess, config.small.size)
     if config.data != "cifar10":

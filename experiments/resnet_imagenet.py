@@ -26,8 +26,6 @@ def get_config() -> ConfigDict:
     config.plain = False  # leave the shortcuts out
     config.option = "B"  # shortcuts: "A" zeros for new maps, "B" projections where shapes change, "C" everywhere
     config.stride_on_3x3 = False  # where a bottleneck strides: the paper's first 1×1, or as in published weights
-    config.init_from = ""  # published weights to begin with: a file or a hub id
-    config.replace_head = False  # with init_from: begin with a new last layer, for other classes than ImageNet's
     config.batch_size = 256  # of all devices together, which must divide it
     config.epochs = 120.0  # passes over the training pictures: the paper's 600,000 steps
     config.learning_rate = 0.1  # at the first step

@@ -25,8 +25,6 @@ def get_config() -> ConfigDict:
     # From "normal" only A and A-LRN move; the paper begins the others with A's trained layers, or with "glorot".
     config.initialiser = "normal"  # weights N(0, 0.01), or "glorot", Glorot's and Bengio's; with digits "glorot"
     config.batch_norm = False  # batch normalisation after each convolution; not in the paper
-    config.init_from = ""  # published weights to begin with: a file or a hub id
-    config.replace_head = False  # with init_from: begin with a new last layer, for other classes than ImageNet's
     config.batch_size = 256  # of all devices together, which must divide it
     config.epochs = 74.0  # passes over the training pictures
     config.drops = (30.0, 50.0, 65.0)  # epochs after which the rate is a tenth; the paper waits for a plateau

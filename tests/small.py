@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.experiment import Experiment
-from experiments import lenet_digits
+from experiments import lenet_digits, resnet_cifar10
 
 
 def small_experiment(config: dict[str, Any] | None = None, **fields: Any) -> Experiment:
@@ -19,6 +19,14 @@ def small_experiment(config: dict[str, Any] | None = None, **fields: Any) -> Exp
     experiment = lenet_digits.build(values)
     defaults = {"steps": 12, "log_every": 5, "eval_every": 4, "checkpoint_every": 3}
     return dataclasses.replace(experiment, **{**defaults, **fields})
+
+
+def tiny_resnet(steps: int = 2, **fields: Any) -> Experiment:
+    """`resnet_cifar10` with 8 layers on digits of 8×8, few steps long; `fields` override its config."""
+    config = resnet_cifar10.get_config()
+    config.update({"data": "digits", "depth": 8, **fields})
+    config.small.update(size=8, batch_size=16, steps=steps)
+    return resnet_cifar10.build(config)
 
 
 def same(a: Any, b: Any) -> bool:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab import configs, loop, summary
+from cnnlab import configs, loop, summary, weights
 from cnnlab.data.digits import digits
 from cnnlab.data.source import ArraySource
 from cnnlab.errors import UserError
+from cnnlab.models.resnet import ResNet
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +37,17 @@ def config_of(name, tmp_path, form="small"):
         config.small.batch_size = 4
     if "folder" in config:
         config.folder = str(class_folder(tmp_path / "pictures"))
+    if name == "transfer_folder":
+        config.update(data=str(class_folder(tmp_path / "pictures")), init_from=weights_file(tmp_path), batch_size=4)
     return config
+
+
+def weights_file(folder: Path) -> str:
+    """A file as published for ResNet-18, of small numbers."""
+    model, path = ResNet(18, stride_on_3x3=True), folder / "resnet18.safetensors"
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+    weights.export_torchvision(model, jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, np.float32), shapes), path)
+    return str(path)
 
 
 def stand_in(experiment, size=64):
@@ -111,6 +122,22 @@ def test_the_papers_form_fits_together(name):
     probabilities = jax.eval_shape(task.predict_step, state, {"image": image})
     assert probabilities.shape == (1, len(task.class_names))
     assert len(task.class_names) in (10, 1000)
+
+
+def test_transfer_wants_pictures_and_weights(tmp_path):
+    module = configs.load("transfer_folder")
+    config = module.get_config()
+    with pytest.raises(UserError, match=r"config\.data is not set"):
+        module.build(config)
+    config.data = str(class_folder(tmp_path / "pictures"))
+    with pytest.raises(UserError, match=r"config\.init_from is not set"):
+        module.build(config)
+    config.init_from = weights_file(tmp_path)
+    experiment = module.build(config)
+    trained = jax.tree.leaves(loop.state_template(experiment).opt_state)
+    assert sum(leaf.size for leaf in trained if leaf.ndim) == 2 * (512 * 2 + 2)  # Adam's two moments of the new layer
+    config.freeze = ""
+    assert module.build(config).task.frozen == ()
 
 
 def test_an_imagenet_net_learns_a_folder_and_predicts_without_it(tmp_path):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from cnnlab import loop, parallel, weights
+from cnnlab import evaluate, loop, parallel, weights
 from cnnlab.data.source import ArraySource
 from cnnlab.errors import Interrupted, UserError
 from cnnlab.writer import read_rows
@@ -258,7 +258,7 @@ def test_going_on_reads_no_weights(published, tmp_path):
 def test_published_weights_are_used_where_nothing_is_trained(published, tmp_path):
     experiment = small_experiment(init_from="x.pth")
     assert same(loop.restored_state(experiment, tmp_path), loop.initial_state(experiment))
-    loop.evaluate_and_say(experiment, tmp_path, "latest")
+    evaluate.evaluate_and_say(experiment, tmp_path, "latest")
     # A new head knows nothing before it is trained.
     with pytest.raises(UserError, match="holds no trained state"):
         loop.restored_state(dataclasses.replace(experiment, replace_head=True), tmp_path)

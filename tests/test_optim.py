@@ -1,12 +1,24 @@
 """Optimizers against hand-computed updates."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from cnnlab.errors import UserError
-from cnnlab.optim import adam_cosine, exponential_schedule, limit_filters, momentum_sgd, rmsprop, step_schedule
+from cnnlab.optim import (
+    adam_cosine,
+    averaged_params,
+    exponential_schedule,
+    falling_on_plateau,
+    kernels,
+    limit_filters,
+    momentum_sgd,
+    rmsprop,
+    step_schedule,
+    with_average,
+)
 
 
 def updates(optimizer, params, grads, count):
@@ -135,3 +147,50 @@ def test_filters_are_scaled_down_after_the_update_and_nothing_else_is():
 def test_schedules_that_cannot_be(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_nesterov_looks_ahead():
+    seen = updates(momentum_sgd(0.1, momentum=0.5, nesterov=True), jnp.zeros(1), jnp.array([1.0]), 2)
+    # v: 1, 1.5; steps of ∇L + momentum · v: 1.5, 1.75.
+    assert np.allclose(np.concatenate(seen), [-0.15, -0.325])
+
+
+def test_only_kernels_decay():
+    params = {"kernel": jnp.full((1, 1), 2.0), "bias": jnp.full(1, 2.0)}
+    optimizer = momentum_sgd(0.1, momentum=0.0, weight_decay=0.5, decayed=kernels)
+    change, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    assert np.allclose(change["kernel"], -0.1)
+    assert np.allclose(change["bias"], 0.0)
+
+
+def test_the_rate_falls_where_the_loss_stays():
+    optimizer = falling_on_plateau(momentum_sgd(1.0, momentum=0.0), every=2, patience=2, factor=0.1, least=0.01)
+    params, grads = jnp.zeros(1), jnp.array([-1.0])
+    state, steps = optimizer.init(params), []
+    for loss in (4.0, 4.0, 3.0, 3.0) + (3.0,) * 12:
+        change, state = optimizer.update(grads, state, params, value=loss)
+        steps.append(float(change[0]))
+    # Looks at steps 2 (loss 4), 4 (3, a gain), 6 and 8 without one: from the eighth on a tenth, then a hundredth.
+    assert np.allclose(steps, [1.0] * 7 + [0.1] * 4 + [0.01] * 5)
+    with pytest.raises(UserError, match="at least 1"):
+        falling_on_plateau(momentum_sgd(1.0), every=0, patience=1)
+
+
+def test_the_average_follows_the_parameters():
+    optimizer = with_average(momentum_sgd(1.0, momentum=0.0), decay=0.2)
+    params, grads = {"a": {"w": jnp.array([1.0])}}, {"a": {"w": jnp.array([-1.0])}}
+    state, w, average = optimizer.init(params), 1.0, 1.0
+    for n in range(3):
+        change, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, change)
+        w, kept = w + 1.0, min(0.2, (1 + n) / (10 + n))
+        average = kept * average + (1 - kept) * w
+        assert np.allclose(state.average["a"]["w"], average)
+    assert np.allclose(params["a"]["w"], w)
+    both = {**params, "frozen": {"w": jnp.array([7.0])}}
+    used = averaged_params(both, state)
+    assert np.allclose(used["a"]["w"], average)
+    assert used["frozen"]["w"] == 7.0
+    assert averaged_params(params, optax.EmptyState()) is params
+    with pytest.raises(UserError, match="between 0 and 1"):
+        with_average(momentum_sgd(1.0), decay=1.0)

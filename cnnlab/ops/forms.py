@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import jax
 
 _plain = contextvars.ContextVar("plain", default=False)
+_unrolled = contextvars.ContextVar("unrolled", default=False)
 
 
 def tuned() -> bool:
@@ -21,7 +22,7 @@ def loops() -> bool:
     """Whether equal blocks in a row are to be one traced body in a loop: quick to compile, on GPUs and TPUs as quick to
     run. On CPUs a convolution inside a loop leaves XLA's fast path and is many times slower.
     """
-    return not _plain.get() and jax.default_backend() != "cpu"
+    return not _plain.get() and not _unrolled.get() and jax.default_backend() != "cpu"
 
 
 @contextlib.contextmanager
@@ -38,3 +39,13 @@ def plain_forms() -> Iterator[None]:
         yield
     finally:
         _plain.reset(token)
+
+
+@contextlib.contextmanager
+def unrolled() -> Iterator[None]:
+    """What is traced within has equal blocks one by one everywhere: where they are not treated alike."""
+    token = _unrolled.set(True)
+    try:
+        yield
+    finally:
+        _unrolled.reset(token)

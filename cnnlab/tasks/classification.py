@@ -13,12 +13,14 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 from matplotlib.figure import Figure
 
 from cnnlab import figures
-from cnnlab.data.augment import keys_of
+from cnnlab.data.augment import Augment, keys_of
 from cnnlab.data.source import Source
 from cnnlab.inspect.filters import first_layer_kernel
 from cnnlab.metrics.classification import ClassificationMetrics
 from cnnlab.state import TrainState
 from cnnlab.tasks.supervised import make_train_step
+from cnnlab.testing import Views, average_views
+from cnnlab.transfer import frozen_as_in_evaluation, split_params
 
 Loss = Callable[[Float[Array, "n k"], Int[Array, " n"]], Float[Array, " n"]]
 
@@ -53,8 +55,12 @@ class Classification:
       preprocess: stored uint8 pictures → the network's input, on the device.
       class_names: in the order of the labels.
       loss: per example, of logits and labels.
-      augment: `(keys, stored uint8 pictures) → uint8 pictures`, a key each, in training only; see `data/augment.py`.
+      augment: `(keys, batch) → batch`, a key an example, in training only; see `data/augment.py`.
       auxiliary_weight: what each auxiliary classifier's loss counts beside the main one (0.3 in GoogLeNet).
+      frozen: patterns of layers that stay as they are, their batch statistics too; see `transfer.py`.
+      accumulate: parts that a device's share of a batch is computed in; see `make_train_step`.
+      views: stored pictures → the views of each to average over in testing; see `data/crops.py`. None: as it is.
+      uncropped: as `preprocess` but without its crop, for testing on whole pictures; None where it has none.
     """
 
     model: nn.Module
@@ -62,31 +68,39 @@ class Classification:
     preprocess: Callable[[UInt8[Array, "n h w c"]], Float[Array, "n h2 w2 c"]]
     class_names: tuple[str, ...]
     loss: Loss = cross_entropy
-    augment: Callable[[Key[Array, " n"], UInt8[Array, "n h w c"]], UInt8[Array, "n h2 w2 c"]] | None = None
+    augment: Augment | None = None
     auxiliary_weight: float = 0.3
+    frozen: tuple[str, ...] = ()
+    accumulate: int = 1
+    views: Callable[[UInt8[Array, "n *squares h w c"]], Views] | None = None
+    uncropped: Callable[[UInt8[Array, "n h w c"]], Float[Array, "n h w c"]] | None = None
 
     def init(self, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainState:
         """A fresh state; of `batch` only the shape of "image" counts."""
         variables = dict(self.model.init(rng, self.preprocess(batch["image"][:1]), train=False))
         params = variables.pop("params")
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, self.optimizer.init(params))
+        return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params))
+
+    def init_optimizer(self, params: PyTree) -> optax.OptState:
+        """The optimizer's state before the first step: of the trained parameters alone."""
+        return self.optimizer.init(split_params(params, self.frozen)[0])
 
     def loss_fn(
         self, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
     ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
         """The mean loss of a training batch, with its error rate and the model's new state; `rng` is the step's key."""
-        pictures = batch["image"]
         if self.augment is not None:
-            pictures = self.augment(keys_of(jax.random.fold_in(rng, 0), batch["position"]), pictures)
+            batch = self.augment(keys_of(jax.random.fold_in(rng, 0), batch["position"]), batch)
         # Dropout must differ between the devices' shares: the first example's place in the batch tells them apart.
         dropout = jax.random.fold_in(jax.random.fold_in(rng, 1), batch["position"][0])
-        outputs, model_state = self.model.apply(
-            {"params": params, **model_state},
-            self.preprocess(pictures),
-            train=True,
-            mutable=list(model_state),
-            rngs={"dropout": dropout},
-        )
+        with frozen_as_in_evaluation(self.frozen):
+            outputs, model_state = self.model.apply(
+                {"params": params, **model_state},
+                self.preprocess(batch["image"]),
+                train=True,
+                mutable=list(model_state),
+                rngs={"dropout": dropout},
+            )
         logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
         loss = self.loss(logits, batch["label"]).mean()
         for beside in auxiliary:
@@ -98,11 +112,15 @@ class Classification:
         self, state: TrainState, batch: Mapping[str, Array], rng: Key[Array, ""], reduce: Callable[[PyTree], PyTree]
     ) -> tuple[TrainState, dict[str, Array]]:
         """One update; see `tasks/supervised.py`."""
-        return make_train_step(self.loss_fn, self.optimizer)(state, batch, rng, reduce)
+        return make_train_step(self.loss_fn, self.optimizer, self.frozen, self.accumulate)(state, batch, rng, reduce)
 
-    def logits(self, state: TrainState, images: UInt8[Array, "n h w c"]) -> Float[Array, "n k"]:
-        """The network's outputs in evaluation mode."""
-        return self.model.apply(state.variables, self.preprocess(images), train=False)
+    def logits(self, state: TrainState, images: UInt8[Array, "n *squares h w c"]) -> Float[Array, "n k"]:
+        """The network's outputs in evaluation mode; with `views`, the logarithm of their mean probabilities."""
+
+        def outputs(pictures):
+            return self.model.apply(state.variables, self.preprocess(pictures), train=False)
+
+        return outputs(images) if self.views is None else average_views(outputs, self.views(images))
 
     def eval_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
         """What `ClassificationMetrics` adds up, per example."""

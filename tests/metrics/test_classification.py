@@ -110,6 +110,19 @@ def test_equally_sure_mistakes_come_in_the_order_of_the_source_whatever_the_batc
     assert [row["index"] for row in added(*reversed(batches), keep_worst=3).worst()] == [0, 1, 2]
 
 
+def test_each_counted_example_is_told_in_the_order_of_the_source():
+    first = outputs([0, 1, 2], [0, 2, 2], index=[7, 2, 0], mask=[1, 1, 0])
+    second = outputs([1, 2], [1, 0], index=[4, 0])
+    for batches in ((first, second), (second, first)):
+        examples = added(*batches).examples()
+        assert {name: array.tolist() for name, array in examples.items()} == {
+            "index": [0, 2, 4, 7],
+            "label": [2, 1, 1, 0],
+            "predicted": [0, 2, 1, 0],
+        }
+    assert all(len(array) == 0 for array in added().examples().values())
+
+
 def test_the_worst_are_plain_numbers():
     row = added(outputs([0], [1])).worst()[0]
     assert {name: type(value) for name, value in row.items()} == {

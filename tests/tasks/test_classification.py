@@ -107,10 +107,11 @@ def in_parts(task, batch, key, parts):
 def test_augmentation_is_by_place_in_the_batch_in_training_only():
     seen = []
 
-    def augment(keys, pictures):
+    def augment(keys, batch):
         bright = jax.vmap(lambda key: jax.random.randint(key, (), 0, 100))(keys)
         seen.extend(bright.tolist())
-        return (pictures + bright[:, None, None, None] * jnp.array([1, 0, 0])).astype(jnp.uint8)
+        brighter = batch["image"] + bright[:, None, None, None] * jnp.array([1, 0, 0])
+        return {**batch, "image": brighter.astype(jnp.uint8)}
 
     task, batch = task_of(augment=augment), batch_of(LOGITS, LABELS)
     losses = [in_parts(task, batch, KEY, parts) for parts in (1, 2, 4)]

@@ -4,7 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
+from cnnlab.errors import UserError
+from cnnlab.ops import forms
 from cnnlab.state import TrainState
 from cnnlab.tasks.supervised import make_train_step
 
@@ -69,3 +72,31 @@ def test_the_models_state_is_reduced_and_the_optimizers_is_not():
     assert float(state.model_state["seen"]) == 1.5
     assert float(metrics["loss"]) == 1.25
     np.testing.assert_allclose(state.params["w"], [0.95, -1.9])
+
+
+def squares(params, model_state, batch, rng):
+    """The mean of (w·x)² with the batches seen counted."""
+    loss = jnp.mean((batch["x"] @ params["w"]) ** 2)
+    return loss, ({"first": batch["x"][0, 0]}, {"seen": model_state["seen"] + 1})
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3, 6])
+@pytest.mark.parametrize("looped", [False, True])
+def test_parts_of_a_batch_give_the_whole_batchs_step(accumulate, looped, monkeypatch):
+    monkeypatch.setattr(forms, "loops", lambda: looped)
+    optimizer = optax.sgd(0.1)
+    batch = {"x": jax.random.normal(KEY, (6, 2)), "position": jnp.arange(6)}
+    step = jax.jit(make_train_step(squares, optimizer, accumulate=accumulate), static_argnums=3)
+    state, metrics = step(fresh(optimizer), batch, KEY, identity)
+    w, x = np.array([1.0, -2.0]), np.asarray(batch["x"])
+    np.testing.assert_allclose(state.params["w"], w - 0.1 * 2 * x.T @ (x @ w) / 6, rtol=1e-5)
+    assert np.isclose(metrics["loss"], np.mean((x @ w) ** 2))
+    assert np.isclose(metrics["first"], x[:: 6 // accumulate, 0].mean())
+    assert float(state.model_state["seen"]) == accumulate
+
+
+def test_parts_must_be_equal():
+    optimizer = optax.sgd(0.1)
+    batch = {"x": jnp.ones((6, 2)), "position": jnp.arange(6)}
+    with pytest.raises(UserError, match=r"config\.accumulate is 4: it must divide the 6 examples"):
+        make_train_step(squares, optimizer, accumulate=4)(fresh(optimizer), batch, KEY, identity)

@@ -1,0 +1,92 @@
+"""What a run begins from instead of random weights: published ones, or those of a run of one's own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import PyTree
+
+from cnnlab import weights, workdirs
+from cnnlab.checkpoint import Checkpoints
+from cnnlab.errors import UserError
+from cnnlab.transfer import check_patterns, head_layers, matches
+
+
+def published_source(init_from: str) -> str:
+    """The published weights that a run goes back to, through any number of own runs; empty where it has none."""
+    seen = set()
+    while init_from and init_from not in seen:
+        seen.add(init_from)
+        found = workdirs.read(Path(init_from).expanduser())
+        if found is None:
+            return init_from
+        init_from = found["config"].get("init_from", "")
+    return ""
+
+
+def load(
+    source: str,
+    model: nn.Module,
+    variables: PyTree,
+    image: jax.ShapeDtypeStruct,
+    replace_head: bool = False,
+    layers: tuple[str, ...] = (),
+) -> PyTree:
+    """A network's variables with the values of published weights or of a run's newest checkpoint.
+
+    Args:
+      source: a run's workdir; else see `weights.load_torchvision`.
+      model: the network.
+      variables: its variables or their shapes; what is not taken from `source` stays as it is.
+      image: the shape of the network's input.
+      replace_head: take all but the classifiers, to learn other classes.
+      layers: patterns of layers to take, as in `transfer.py`; none: all. VGG's paper begins its deeper nets with the
+        first and the last layers of A.
+
+    Raises:
+      UserError: the weights cannot be read or do not fit; a pattern names no layer.
+    """
+    check_patterns("config.init_layers", layers, variables["params"])
+    folder = Path(source).expanduser()
+    if workdirs.read(folder) is not None:
+        return _of_workdir(folder, model, variables, head_layers(model, image), replace_head, layers)
+    loaded = weights.load_torchvision(source, model, variables, replace_head)
+    return _only(loaded, variables, layers)
+
+
+def _only(loaded: PyTree, variables: PyTree, layers: tuple[str, ...]) -> PyTree:
+    """`loaded` in the layers that match, `variables` elsewhere."""
+    if not layers:
+        return loaded
+    loaded, kept = flatten_dict(loaded), flatten_dict(variables)
+    return unflatten_dict({path: loaded[path] if matches(path[1:-1], layers) else kept[path] for path in kept})
+
+
+def _of_workdir(
+    folder: Path,
+    model: nn.Module,
+    variables: PyTree,
+    heads: tuple[str, ...],
+    replace_head: bool,
+    layers: tuple[str, ...],
+) -> PyTree:
+    found = Checkpoints(folder / "checkpoints").variables()
+    if found is None:
+        raise UserError(f"{folder} holds no trained state to begin from: train there first")
+
+    def taken(tree: PyTree) -> Mapping[tuple[str, ...], Any]:
+        flat = flatten_dict(tree)
+        wanted = {path: leaf for path, leaf in flat.items() if not layers or matches(path[1:-1], layers)}
+        return {path: leaf for path, leaf in wanted.items() if not replace_head or not matches(path[1:-1], heads)}
+
+    theirs, ours = taken(found), taken(variables)
+    named = {"/".join(path): leaf for path, leaf in theirs.items()}
+    expected = {"/".join(path): leaf.shape for path, leaf in ours.items()}
+    if layers:  # of a layer asked for that only the other network has, nothing is missed here
+        named = {name: leaf for name, leaf in named.items() if name in expected}
+    classifiers = {"/".join(path) for path in ours if matches(path[1:-1], heads)}
+    weights.check_fit(f"{folder} does not fit this {type(model).__name__}", named, expected, classifiers)
+    return unflatten_dict({**flatten_dict(variables), **{path: theirs[path] for path in ours}})

@@ -1,0 +1,122 @@
+"""Testing trained runs: what `--mode=eval` does, of one workdir or of several that vote together."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cnnlab import configs, loop, parallel, testing
+from cnnlab.compare import check_same_examples
+from cnnlab.data import crops, pipeline
+from cnnlab.errors import UserError
+from cnnlab.experiment import Experiment
+from cnnlab.metrics.classification import ClassificationMetrics
+from cnnlab.models.dense import Dense
+from cnnlab.models.vgg import VGG
+from cnnlab.writer import save_figures
+
+
+def as_in_papers(experiment: Experiment, options: ConfigDict) -> Experiment:
+    """The experiment with a task that averages over views of each picture.
+
+    Args:
+      experiment: as it was trained.
+      options: the fields "eval" of `configs.options_of`.
+
+    Raises:
+      UserError: an unknown number of views, or views that the task or its stored pictures do not allow.
+    """
+    task = experiment.task
+    if options.crops == 1 and not options.dense:
+        return experiment
+    if not hasattr(task, "views"):
+        raise UserError(f"{experiment.name} has no views to average over: leave config.eval as it is")
+    if options.dense:
+        return dataclasses.replace(experiment, task=_dense(experiment, options))
+    makers = {10: crops.ten_crops, 48: crops.googlenet_crops}
+    if options.crops not in makers:
+        raise UserError(f"config.eval.crops is {options.crops}; it must be 1, 10 or 48")
+    stored = jax.ShapeDtypeStruct((1, *experiment.picture_shape), np.uint8)
+    size = jax.eval_shape(task.preprocess, stored).shape[1]
+    views = functools.partial(makers[options.crops], size=size)
+    return dataclasses.replace(experiment, task=dataclasses.replace(task, views=views))
+
+
+def _dense(experiment: Experiment, options: ConfigDict):
+    task = experiment.task
+    if options.crops != 1:
+        raise UserError("config.eval has both crops and dense; choose one")
+    if not isinstance(task.model, VGG) or task.uncropped is None:
+        raise UserError(f"config.eval.dense is for VGG on cropped pictures, and {experiment.name} is not that")
+    try:
+        sizes = tuple(int(size) for size in options.dense.split(","))
+    except ValueError as error:
+        raise UserError(f"config.eval.dense is {options.dense!r}: write sizes as in 256,384,512") from error
+    if max(sizes) > experiment.picture_shape[0]:
+        raise UserError(
+            f"config.eval.dense asks for pictures of {max(sizes)}, and they are stored at "
+            f"{experiment.picture_shape[0]}: add --config.stored_size={max(sizes)}"
+        )
+    views = functools.partial(crops.mirrored_scales, sizes=sizes)
+    return dataclasses.replace(task, model=Dense(task.model), preprocess=task.uncropped, views=views)
+
+
+def evaluate_and_say(experiment: Experiment, workdir: Path, which: str, options: ConfigDict | None = None) -> None:
+    """Tests a trained workdir, draws the figures anew and prints the scores."""
+    state = loop.restored_state(experiment, workdir, which)
+    experiment = as_in_papers(experiment, options or configs.options_of("eval").eval)
+    test = experiment.test_data()
+    metrics = loop.evaluate(experiment, state, test)
+    if parallel.is_main():
+        save_figures(workdir / "figures", experiment.task.draw(state, metrics, test))
+        print(loop.describe(f"{experiment.name} at step {int(state.step)}", metrics.compute()))
+
+
+def ensemble(folders: Sequence[Path], which: str, options: ConfigDict | None = None) -> ClassificationMetrics:
+    """The scores of several runs whose class probabilities are averaged.
+
+    Raises:
+      UserError: a folder holds no classification run; they were not tested on the same examples.
+    """
+    experiments = [configs.build_from(folder) for folder in folders]
+    sources = [experiment.test_data() for experiment in experiments]
+    for folder, source in zip(folders[1:], sources[1:], strict=True):
+        check_same_examples(sources[0], source, (folders[0], folder))
+    found = []
+    for folder, experiment, source in zip(folders, experiments, sources, strict=True):
+        state = loop.restored_state(experiment, folder, which)
+        found.append(
+            _probabilities(as_in_papers(experiment, options or configs.options_of("eval").eval), state, source)
+        )
+    means = testing.average_probabilities([each["probabilities"] for each in found])
+    return testing.score(means, found[0]["label"], found[0]["index"])
+
+
+def _probabilities(experiment: Experiment, state, source) -> dict[str, np.ndarray]:
+    """Every test picture's class probabilities, label and index."""
+    task, size = experiment.task, experiment.eval_batch_size
+    share = parallel.process_share(size)
+
+    def probe(state, batch):
+        kept = {name: batch[name] for name in ("mask", "index", "label")}
+        return {"probabilities": task.predict_step(state, batch), **kept}
+
+    def make(n):
+        return parallel.shard(pipeline.eval_batch(source, n, size, share))
+
+    step, rows = parallel.compile_eval_step(probe), []
+    for batch in pipeline.prefetch(make, 0, pipeline.eval_batch_count(source, size), experiment.workers):
+        outputs = parallel.gather(step(state, batch))
+        rows.append({name: array[outputs["mask"] > 0] for name, array in outputs.items()})
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def ensemble_and_say(folders: Sequence[Path], which: str, options: ConfigDict) -> None:
+    """`ensemble`, printed by process 0."""
+    metrics = ensemble(folders, which, options)
+    if parallel.is_main():
+        print(loop.describe(f"{len(folders)} runs together", metrics.compute()))

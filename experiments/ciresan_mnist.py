@@ -1,0 +1,94 @@
+"""The deep big simple net on MNIST: five wide layers, and every digit deformed anew in every epoch.
+
+Paper: Ciresan, Meier, Gambardella, Schmidhuber, "Deep big simple neural nets excel on handwritten digit recognition",
+2010.
+Command: python launch.py --experiment=ciresan_mnist --data_dir=WHERE_TFDS_DATA_LIES
+Data: TFDS mnist; --mode=prepare downloads and builds it. Without MNIST: --config.data=digits, built in.
+Expected: 0.35 % test error, the paper's figure for 12,115,010 weights, after days on a GPU of its time.
+Measured: the run was not made.
+"""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from cnnlab import parallel
+from cnnlab.configs import plain
+from cnnlab.data import digits
+from cnnlab.data.digits import CLASS_NAMES
+from cnnlab.data.distort import handwriting_distortion
+from cnnlab.data.pictures import read_picture
+from cnnlab.data.prepare import prepare
+from cnnlab.data.preprocess import pad_and_scale
+from cnnlab.data.tfds_source import tfds_source
+from cnnlab.errors import UserError
+from cnnlab.experiment import Experiment
+from cnnlab.models.ciresan import DeepBigSimpleNet
+from cnnlab.optim import adam_cosine
+from cnnlab.tasks.classification import Classification
+
+SHAPE = (28, 28, 1)
+
+
+def get_config() -> ConfigDict:
+    """Plain values; each can be overridden as --config.field=value."""
+    config = ConfigDict()
+    config.data = "mnist"  # of TFDS; or "digits"
+    config.hidden = (2500, 2000, 1500, 1000, 500)  # units of the hidden layers
+    config.deform = True  # distort each digit anew each time: affine, then elastic
+    config.batch_size = 128  # of all devices together, which must divide it; the paper's is 1
+    config.eval_batch_size = 1000  # likewise
+    config.epochs = 60.0  # passes over the training pictures
+    config.learning_rate = 5e-4  # Adam's at the first step; it falls to 0 along half a cosine
+    config.weight_decay = 0.0  # decoupled, times the learning rate; the paper has none
+    config.seed = 0  # of the initial weights, the order of the examples and their distortions
+    config.log_every = 100  # steps between reports
+    config.eval_every = 2345  # steps between tests: five epochs
+    config.checkpoint_every = 1000  # steps between checkpoints
+    config.small = ConfigDict()  # what replaces these values with data "digits", to run in about a minute
+    config.small.hidden = (500, 400, 300, 200, 100)  # units of the hidden layers
+    config.small.batch_size = 64  # of all devices together, in training and testing
+    config.small.epochs = 30.0  # passes over the training pictures
+    return config
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The experiment of a configuration."""
+    config = config.copy_and_resolve_references()
+    if config.data == "digits":
+        config.update({**config.small, "eval_batch_size": config.small.batch_size})
+        examples, prepared = digits.TRAIN_EXAMPLES, None
+        train, test = (functools.partial(digits.digits, split) for split in ("train", "test"))
+    elif config.data == "mnist":
+        examples, prepared = 60_000, functools.partial(prepare, "mnist")
+        train, test = (
+            functools.partial(tfds_source, "mnist", split, SHAPE, "ciresan_mnist") for split in ("train", "test")
+        )
+    else:
+        raise UserError(f'config.data is "{config.data}"; it must be "mnist" or "digits"')
+    parallel.check_batch_size("config.batch_size", config.batch_size)
+    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    steps = round(config.epochs * examples / config.batch_size)
+    return Experiment(
+        name="ciresan_mnist",
+        config=plain(config),
+        task=Classification(
+            model=DeepBigSimpleNet(hidden=tuple(config.hidden)),
+            optimizer=adam_cosine(config.learning_rate, steps, config.weight_decay),
+            preprocess=functools.partial(pad_and_scale, size=29, low=-1.0, high=1.0),
+            class_names=CLASS_NAMES,
+            augment=handwriting_distortion if config.deform else None,
+        ),
+        train_data=train,
+        test_data=test,
+        prepare=prepared,
+        picture_shape=SHAPE,
+        read_picture=functools.partial(read_picture, shape=SHAPE),
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        steps=steps,
+        seed=config.seed,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        checkpoint_every=config.checkpoint_every,
+    )

@@ -1,0 +1,62 @@
+"""Transfer learning: a network that has learnt ImageNet learns your own pictures, one folder a class.
+
+Paper: Yosinski, Clune, Bengio, Lipson, "How transferable are features in deep neural networks?", 2014.
+Command: python launch.py --experiment=transfer_folder --config.data=PICTURES --config.init_from=timm/resnet18.tv_in1k
+init_from: published weights of ResNet with config.depth layers, a file or a hub id, or a workdir of one's own.
+Data: PICTURES/CLASS/*.png or .jpg of any size. A fifth is held out for testing, unless PICTURES holds train/CLASS/
+and val/CLASS/ or test/CLASS/.
+Expected: a few per cent of error from some dozens of pictures a class where they look like photographs.
+Measured: the run was not made.
+"""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from cnnlab.errors import UserError
+from cnnlab.experiment import Experiment
+from cnnlab.models.resnet import ResNet
+from cnnlab.optim import adam_cosine
+from experiments.alexnet_imagenet import assemble, paper_convention, recipe
+
+
+def get_config() -> ConfigDict:
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of AlexNet."""
+    config = recipe()
+    del config.drops
+    del config.small
+    config.data = ""  # a folder of train/CLASS/ and val/CLASS/, or of CLASS/
+    config.depth = 18  # layers of the ResNet: 18, 34, 50, 101 or 152
+    config.replace_head = True  # begin with a new last layer, for other classes than those learnt before
+    config.freeze = "body"  # all but the new last layer stay as they are; "" trains all; "conv2*,conv3*" keeps those
+    config.batch_size = 32  # of all devices together, which must divide it
+    config.eval_batch_size = 32  # likewise
+    config.epochs = 20.0  # passes over the training pictures
+    config.learning_rate = 1e-3  # Adam's at the first step; it falls to 0 along half a cosine
+    config.weight_decay = 1e-4  # decoupled, times the learning rate
+    config.log_every = 10  # steps between reports
+    config.eval_every = 100  # steps between tests
+    config.checkpoint_every = 100  # steps between checkpoints
+    return config
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The experiment of a configuration.
+
+    Raises:
+      UserError: the data or the weights are not named.
+    """
+    for field, what in (("data", "a folder with a folder for each class"), ("init_from", "the weights to begin with")):
+        if not config[field]:
+            raise UserError(f"config.{field} is not set: --config.{field}=… names {what}")
+
+    def optimizer(steps_of):
+        return adam_cosine(config.learning_rate, max(1, steps_of(config.epochs)), config.weight_decay)
+
+    return assemble(
+        config,
+        name="transfer_folder",
+        model=functools.partial(ResNet, depth=config.depth, stride_on_3x3=True),
+        optimizer=optimizer,
+        convention=paper_convention(224),
+    )

@@ -1,0 +1,108 @@
+"""Testing as the papers do, from a workdir or several: crops, dense, ensembles; and the mistakes one can make."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from cnnlab import configs, evaluate, loop
+from cnnlab.data import crops
+from cnnlab.errors import UserError
+from cnnlab.models.dense import Dense
+from experiments import alexnet_imagenet, vgg_imagenet
+from tests.small import tiny_resnet
+
+
+def options(**fields):
+    found = configs.options_of("eval").eval
+    found.update(fields)
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two trained workdirs."""
+    folders = []
+    for seed in (0, 1):
+        folders.append(tmp_path_factory.mktemp(f"seed{seed}"))
+        loop.train(tiny_resnet(seed=seed), folders[-1])
+    return folders
+
+
+def test_several_runs_vote_by_the_mean_of_their_probabilities(trained):
+    metrics = evaluate.ensemble(trained, "latest")
+    source = tiny_resnet().test_data()
+    batch = source.batch(np.arange(len(source)))
+    outputs = []
+    for folder in trained:
+        experiment = configs.build_from(folder)
+        state = loop.restored_state(experiment, folder)
+        outputs.append(jax.jit(experiment.task.predict_step)(state, {"image": jax.numpy.asarray(batch["image"])}))
+    mean = np.mean(outputs, 0)
+    assert metrics.compute()["count"] == len(source)
+    assert np.isclose(metrics.compute()["error"], np.mean(mean.argmax(-1) != batch["label"]))
+    loss = -np.log(mean[np.arange(len(source)), batch["label"]]).mean()
+    assert np.isclose(metrics.compute()["loss"], loss, rtol=1e-4)
+
+
+def test_a_run_with_itself_is_itself(trained):
+    experiment = tiny_resnet()
+    alone = loop.evaluate(experiment, loop.restored_state(experiment, trained[0]), experiment.test_data()).compute()
+    assert evaluate.ensemble([trained[0], trained[0]], "latest").compute() == pytest.approx(alone, rel=1e-5)
+
+
+def test_ten_crops_of_the_networks_size():
+    experiment = alexnet_imagenet.build(alexnet_imagenet.get_config())
+    views = evaluate.as_in_papers(experiment, options(crops=10)).task.views
+    stored = jax.ShapeDtypeStruct((2, 256, 256, 3), np.uint8)
+    assert jax.eval_shape(views, stored).shape == (2, 10, 227, 227, 3)
+    assert evaluate.as_in_papers(experiment, options()) is experiment
+
+
+def test_forty_eight_crops_want_pictures_stored_larger():
+    config = alexnet_imagenet.get_config()
+    config.update(variant="one_column", stored_size=352)
+    views = evaluate.as_in_papers(alexnet_imagenet.build(config), options(crops=48)).task.views
+    stored = jax.ShapeDtypeStruct((2, 352, 352, 3), np.uint8)
+    assert jax.eval_shape(views, stored).shape == (2, 48, 224, 224, 3)
+
+
+def test_vgg_is_tested_densely():
+    config = vgg_imagenet.get_config()
+    config.stored_size = 320
+    task = evaluate.as_in_papers(vgg_imagenet.build(config), options(dense="256,320")).task
+    assert isinstance(task.model, Dense)
+    sizes = jax.eval_shape(task.views, jax.ShapeDtypeStruct((1, 320, 320, 3), np.uint8))
+    assert [view.shape for view in sizes] == [(1, 2, 256, 256, 3), (1, 2, 320, 320, 3)]
+    assert task.preprocess(jax.numpy.zeros((1, 300, 300, 3), np.uint8)).shape == (1, 300, 300, 3)
+
+
+def test_the_command_writes_figures_and_prints(trained, capsys):
+    evaluate.evaluate_and_say(tiny_resnet(), trained[0], "latest", options(crops=10))
+    assert "resnet_cifar10 at step 2: loss" in capsys.readouterr().out
+    assert (trained[0] / "figures" / "confusion.png").exists()
+    evaluate.ensemble_and_say(trained, "latest", options())
+    assert "2 runs together: loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("module", "fields", "message"),
+    [
+        (alexnet_imagenet, {"crops": 7}, "config.eval.crops is 7; it must be 1, 10 or 48"),
+        (alexnet_imagenet, {"dense": "256"}, "config.eval.dense is for VGG"),
+        (vgg_imagenet, {"dense": "256,384"}, "stored at 256: add --config.stored_size=384"),
+        (vgg_imagenet, {"dense": "large"}, "write sizes as in 256,384,512"),
+        (vgg_imagenet, {"dense": "256", "crops": 10}, "choose one"),
+    ],
+)
+def test_views_that_cannot_be(module, fields, message):
+    with pytest.raises(UserError, match=message):
+        evaluate.as_in_papers(module.build(module.get_config()), options(**fields))
+
+
+def test_crops_larger_than_the_pictures():
+    experiment = tiny_resnet()
+    large = dataclasses.replace(experiment, picture_shape=(4, 4, 3))
+    with pytest.raises(UserError, match="does not fit"):
+        jax.eval_shape(lambda x: crops.ten_crops(x, 8), jax.ShapeDtypeStruct((1, *large.picture_shape), np.uint8))
