@@ -1,5 +1,6 @@
 """The launcher: absl flags → experiment → mode. `python launch.py` alone lists the experiments."""
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 from absl import app, flags
 
 from cnnlab import allocator, configs
-from cnnlab.errors import UserError
 
 FLAGS = flags.FLAGS
 MODES = ("train", "eval", "predict", "compare", "inspect", "summary", "benchmark", "prepare")
@@ -59,8 +59,6 @@ def run_several(argv: list[str], rest: list[str], options: configs.ConfigDict) -
 
 def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path, options: configs.ConfigDict) -> None:
     """One mode of one experiment. Imports are late: each mode pays for what it needs."""
-    if mode == "predict" and not FLAGS.input:
-        raise UserError("--mode=predict needs --input: a picture, a folder of pictures, or a glob in quotes")
     from cnnlab import loop, parallel
 
     parallel.set_up(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
@@ -80,7 +78,8 @@ def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path, options
     elif mode == "inspect":
         from cnnlab.inspect import figures_of
 
-        figures_of.inspect_and_save(experiment, workdir, options.inspect)
+        state = functools.partial(loop.restored_state, experiment, workdir, FLAGS.checkpoint)
+        figures_of.inspect_and_save(experiment, state, workdir, options)
     elif mode == "summary":
         from cnnlab import summary
 

@@ -18,12 +18,14 @@ from cnnlab.writer import save_figures, write_whole
 SHEET = 100  # pictures on the contact sheet
 
 
-def find_pictures(pattern: str) -> list[Path]:
+def find_pictures(pattern: str | None) -> list[Path]:
     """The files that a path or glob names, sorted; a folder stands for the pictures in it.
 
     Raises:
-      UserError: nothing matches.
+      UserError: nothing matches, or there is no pattern.
     """
+    if not pattern:
+        raise UserError("--mode=predict needs --input: a picture, a folder of pictures, or a glob in quotes")
     path = Path(pattern).expanduser()
     if path.is_dir():
         found = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES]

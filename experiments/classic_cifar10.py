@@ -10,11 +10,15 @@ the run on CIFAR-10 was not made.
 
 from ml_collections import ConfigDict
 
+from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.classic import ClassicNet
 from cnnlab.optim import adam_cosine
+from cnnlab.tasks.classification import cross_entropy, half_squared_error
 from experiments import resnet_cifar10
 from experiments.resnet_cifar10 import assemble
+
+LOSSES = {"cross_entropy": cross_entropy, "half_squared_error": half_squared_error}
 
 
 def get_config() -> ConfigDict:
@@ -23,6 +27,7 @@ def get_config() -> ConfigDict:
     del config.drops
     config.steps = 12_000  # in the whole run: about 30 epochs
     config.learning_rate = 2e-3  # of Adam at the first step; it falls to 0 along half a cosine
+    config.loss = "cross_entropy"  # or "half_squared_error", the guide's ½ Σ (target − output)²
     config.weight_decay = 0.0  # decoupled, times the learning rate
     config.small.size = 32  # of the pictures, in pixels
     config.small.steps = 300  # in the whole run
@@ -33,4 +38,6 @@ def get_config() -> ConfigDict:
 def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
     optimizer = adam_cosine(config.learning_rate, config.steps, config.weight_decay)
-    return assemble(config, "classic_cifar10", ClassicNet, optimizer)
+    if config.loss not in LOSSES:
+        raise UserError(f'config.loss is "{config.loss}"; it must be one of {", ".join(LOSSES)}')
+    return assemble(config, "classic_cifar10", ClassicNet, optimizer, loss=LOSSES[config.loss])

@@ -25,7 +25,7 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.resnet_cifar import ResNetCifar
 from cnnlab.optim import momentum_sgd, step_schedule
-from cnnlab.tasks.classification import Classification
+from cnnlab.tasks.classification import Classification, Loss, cross_entropy
 from experiments.alexnet_imagenet import compute_type, craft, experiment_of, on_digits
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -91,6 +91,7 @@ def assemble(
     model: Callable[..., nn.Module],
     optimizer: optax.GradientTransformation,
     preprocess: Callable[[Array], Array] = CONVENTION.normalise,
+    loss: Loss = cross_entropy,
 ) -> Experiment:
     """A net on CIFAR-10 or on digits; the other CIFAR experiments use it too.
 
@@ -100,13 +101,14 @@ def assemble(
       model: makes the net, given `num_classes`.
       optimizer: the paper's.
       preprocess: stored uint8 pictures → the network's input.
+      loss: per example.
 
     Raises:
       UserError: config.data is unknown; batch sizes do not fit the devices.
     """
     model = functools.partial(model, **compute_type(config))
     if config.data == "digits":
-        return on_digits(config, name, model, preprocess, config.small.size)
+        return on_digits(config, name, model, preprocess, config.small.size, loss)
     if config.data != "cifar10":
         raise UserError(f'config.data is "{config.data}"; it must be "cifar10" or "digits"')
     parallel.check_batch_size("config.batch_size", config.batch_size)
@@ -119,6 +121,7 @@ def assemble(
         optimizer=optimizer,
         preprocess=preprocess,
         class_names=data.class_names,
+        loss=loss,
         augment=augment if config.augment else None,
     )
     return experiment_of(config, name, task, data, CONVENTION.size, config.steps)

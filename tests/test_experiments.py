@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab import configs, loop, summary, weights
+from cnnlab import configs, loop, parallel, summary, weights
 from cnnlab.data.digits import digits
 from cnnlab.data.source import ArraySource
 from cnnlab.errors import UserError
 from cnnlab.models.resnet import ResNet
+from tests.small import tiny_resnet
 
 ROOT = Path(__file__).parents[1]
 
@@ -122,6 +123,38 @@ def test_the_papers_form_fits_together(name):
     probabilities = jax.eval_shape(task.predict_step, state, {"image": image})
     assert probabilities.shape == (1, len(task.class_names))
     assert len(task.class_names) in (10, 1000)
+
+
+def test_bfloat16_computes_and_float32_remembers():
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        experiment = tiny_resnet(dtype=dtype)
+        state, task = loop.initial_state(experiment), experiment.task
+        batch = {name: jnp.asarray(x) for name, x in experiment.train_data().batch(np.arange(16)).items()}
+        batch["position"] = jnp.arange(16)
+        after, metrics = jax.jit(lambda s, b, t=task: t.train_step(s, b, jax.random.key(0), parallel.identity))(
+            state, batch
+        )
+        assert {leaf.dtype for leaf in jax.tree.leaves(after.variables)} == {jnp.dtype("float32")}
+        found[dtype] = float(metrics["loss"])
+        _, inside = task.model.apply(
+            state.variables, jnp.zeros((1, 8, 8, 3)), capture_intermediates=True, mutable=["intermediates"]
+        )
+        assert inside["intermediates"]["conv2_1"]["__call__"][0].dtype == jnp.dtype(dtype)
+    assert found["bfloat16"] != found["float32"]
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.02)
+    with pytest.raises(UserError, match=r'config\.dtype is "half"; it must be "float32" or "bfloat16"'):
+        tiny_resnet(dtype="half")
+
+
+def test_the_guides_loss():
+    config = configs.load("classic_cifar10").get_config()
+    config.loss = "half_squared_error"
+    task = configs.load("classic_cifar10").build(config).task
+    assert np.allclose(task.loss(jnp.eye(10)[:2], jnp.array([0, 0])), [0.0, 1.0])
+    config.loss = "hinge"
+    with pytest.raises(UserError, match="it must be one of cross_entropy, half_squared_error"):
+        configs.load("classic_cifar10").build(config)
 
 
 def test_transfer_wants_pictures_and_weights(tmp_path):

@@ -45,6 +45,18 @@ def smoothed_cross_entropy(
     return -(1 - smoothing) * own - smoothing * log_probabilities.mean(-1)
 
 
+def half_squared_error(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
+    """½ Σ (target − output)² per example, the target 1 for the label and 0 for the other classes.
+
+    The guide's loss (part 1), and that of the nets before softmax.
+
+    >>> half_squared_error(jnp.array([[0.5, 1.0]]), jnp.array([0])).tolist()
+    [0.625]
+    """
+    target = jax.nn.one_hot(labels, logits.shape[-1])
+    return 0.5 * jnp.square(target - logits).sum(-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Classification:
     """The task of every classification network.
