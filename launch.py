@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
         return run_several(argv, rest, options)
     if FLAGS.experiment is None and FLAGS.workdir is None:
         configs.refuse_unknown(rest, FLAGS)
-        print("\n".join(f"{name:20} {line}" for name, line in configs.first_lines().items()))
+        print("\n".join(f"{name:22} {line}" for name, line in configs.first_lines().items()))
         print("\nRun one with: python launch.py --experiment=NAME [--mode=...] [--config.field=value]")
         return
     name, workdir, config = configs.choose(FLAGS.experiment, FLAGS.workdir, trains=FLAGS.mode == "train")
