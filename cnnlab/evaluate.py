@@ -11,12 +11,14 @@ from ml_collections import ConfigDict
 
 from cnnlab import configs, loop, parallel, testing
 from cnnlab.compare import check_same_examples
-from cnnlab.data import crops, pipeline
+from cnnlab.data import crops
+from cnnlab.data.source import Source
 from cnnlab.errors import UserError
-from cnnlab.experiment import Experiment
+from cnnlab.experiment import Experiment, Task
 from cnnlab.metrics.classification import ClassificationMetrics
 from cnnlab.models.dense import Dense
 from cnnlab.models.vgg import VGG
+from cnnlab.state import TrainState
 from cnnlab.writer import save_figures
 
 
@@ -46,7 +48,7 @@ def as_in_papers(experiment: Experiment, options: ConfigDict) -> Experiment:
     return dataclasses.replace(experiment, task=dataclasses.replace(task, views=views))
 
 
-def _dense(experiment: Experiment, options: ConfigDict):
+def _dense(experiment: Experiment, options: ConfigDict) -> Task:
     task = experiment.task
     if options.crops != 1:
         raise UserError("config.eval has both crops and dense; choose one")
@@ -96,20 +98,16 @@ def ensemble(folders: Sequence[Path], which: str, options: ConfigDict | None = N
     return testing.score(means, found[0]["label"], found[0]["index"])
 
 
-def _probabilities(experiment: Experiment, state, source) -> dict[str, np.ndarray]:
+def _probabilities(experiment: Experiment, state: TrainState, source: Source) -> dict[str, np.ndarray]:
     """Every test picture's class probabilities, label and index."""
-    task, size = experiment.task, experiment.eval_batch_size
-    share = parallel.process_share(size)
+    task = experiment.task
 
     def probe(state, batch):
         kept = {name: batch[name] for name in ("mask", "index", "label")}
         return {"probabilities": task.predict_step(state, batch), **kept}
 
-    def make(n):
-        return parallel.shard(pipeline.eval_batch(source, n, size, share))
-
     step, rows = parallel.compile_eval_step(probe), []
-    for batch in pipeline.prefetch(make, 0, pipeline.eval_batch_count(source, size), experiment.workers):
+    for batch in loop.test_batches(experiment, source):
         outputs = parallel.gather(step(state, batch))
         rows.append({name: array[outputs["mask"] > 0] for name, array in outputs.items()})
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

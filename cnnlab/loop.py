@@ -134,6 +134,17 @@ def train_batches(experiment: Experiment, source: Source, start: int) -> Iterato
     return pipeline.prefetch(make, start, experiment.steps, experiment.workers)
 
 
+def test_batches(experiment: Experiment, source: Source) -> Iterator[dict[str, Any]]:
+    """This process's batches of every example of `source` once, padded and masked, placed and made ahead likewise."""
+    size = experiment.eval_batch_size
+    share = parallel.process_share(size)
+
+    def make(n):
+        return parallel.shard(pipeline.eval_batch(source, n, size, share))
+
+    return pipeline.prefetch(make, 0, pipeline.eval_batch_count(source, size), experiment.workers)
+
+
 def evaluate(
     experiment: Experiment,
     state: TrainState,
@@ -151,14 +162,8 @@ def evaluate(
       stop: ends the evaluation early when a signal has come; the result is then None.
     """
     eval_step = eval_step or parallel.compile_eval_step(experiment.task.eval_step)
-    size = experiment.eval_batch_size
-    share = parallel.process_share(size)
-
-    def make(n):
-        return parallel.shard(pipeline.eval_batch(source, n, size, share))
-
     metrics = experiment.task.metrics()
-    for batch in pipeline.prefetch(make, 0, pipeline.eval_batch_count(source, size), experiment.workers):
+    for batch in test_batches(experiment, source):
         if stop is not None and parallel.any_process(bool(stop.signum)):
             return None
         metrics.add(parallel.gather(eval_step(state, batch)))

@@ -174,4 +174,5 @@ def head_layers(model: nn.Module, image: jax.ShapeDtypeStruct) -> tuple[str, ...
 def body_layers(model: nn.Module, image: jax.ShapeDtypeStruct) -> tuple[str, ...]:
     """All layers with parameters but `head_layers`: what is frozen where only a new classifier is to be learnt."""
     params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
-    return tuple(name for name in layer_names(params) if name not in head_layers(model, image))
+    heads = head_layers(model, image)
+    return tuple(name for name in layer_names(params) if name not in heads)
