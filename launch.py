@@ -1,6 +1,5 @@
 """The launcher: absl flags → experiment → mode. `python launch.py` alone lists the experiments."""
 
-import functools
 import os
 import sys
 from pathlib import Path
@@ -14,9 +13,9 @@ MODES = ("train", "eval", "predict", "compare", "inspect", "summary", "benchmark
 flags.DEFINE_string("experiment", None, "Which file of experiments/; default: the one that the workdir holds.")
 flags.DEFINE_string("workdir", None, "The run's folder; default: runs/EXPERIMENT.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do.")
-flags.DEFINE_string("input", None, "predict: a picture, a folder of pictures, or a glob in quotes.")
+flags.DEFINE_string("input", None, "predict, inspect: a picture, a folder of pictures, or a glob in quotes.")
 flags.DEFINE_string("workdirs", None, "compare, eval: the folders of two trained runs, or more: A,B.")
-flags.DEFINE_enum("checkpoint", "latest", ("latest", "best"), "eval, predict, compare: which checkpoint.")
+flags.DEFINE_enum("checkpoint", "latest", ("latest", "best"), "eval, predict, inspect, compare: which checkpoint.")
 flags.DEFINE_string("data_dir", None, "Where TFDS data sets lie; default: $TFDS_DATA_DIR or ~/tensorflow_datasets.")
 flags.DEFINE_bool("overwrite", False, "train: delete the run of another configuration that the workdir holds.")
 flags.DEFINE_bool("debug", False, "Show the traceback of a mistake.")
@@ -76,10 +75,9 @@ def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path, options
         state = loop.restored_state(experiment, workdir, FLAGS.checkpoint)
         predict.predict_and_save(experiment, state, workdir, files)
     elif mode == "inspect":
-        from cnnlab.inspect import figures_of
+        from cnnlab import inspection
 
-        state = functools.partial(loop.restored_state, experiment, workdir, FLAGS.checkpoint)
-        figures_of.inspect_and_save(experiment, state, workdir, options)
+        inspection.inspect(experiment, workdir, FLAGS.checkpoint, FLAGS.input, options)
     elif mode == "summary":
         from cnnlab import summary
 

@@ -20,6 +20,7 @@ import experiments
 from cnnlab import workdirs
 from cnnlab.errors import Interrupted, UserError, nearest
 from cnnlab.experiment import Experiment
+from cnnlab.inspect.options import get_options
 
 SEVERAL = ("compare", "eval")  # modes that take several workdirs
 
@@ -133,8 +134,7 @@ def options_of(mode: str) -> ConfigDict:
         options.eval.crops = 1  # views of a picture to average over: its centre; 10 as AlexNet; 48 as GoogLeNet
         options.eval.dense = ""  # VGG on whole pictures of these sizes and their mirror images: "256,384,512"
     elif mode == "inspect":
-        options.inspect = "augment"  # which figure to draw; "linear": a linear classifier on each layer's features
-        options.layers = ""  # of which layers: "conv5,fc7"; "" is every one at the top
+        options = get_options()
     return options
 
 

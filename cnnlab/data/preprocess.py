@@ -1,15 +1,18 @@
-"""From stored uint8 pictures to a network's input, on the device."""
+"""From stored pictures, 0 to 255, to a network's input, on the device.
+
+They are uint8 but where somebody changes them by less than a grey level, as adversaries do: then floats.
+"""
 
 import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped, UInt8
+from jaxtyping import Array, Float, Real, Shaped
 
 from cnnlab.errors import UserError
 
 
-def pad_and_scale(image: UInt8[Array, "n h w c"], size: int, low: float, high: float) -> Float[Array, "n size size c"]:
+def pad_and_scale(image: Real[Array, "n h w c"], size: int, low: float, high: float) -> Float[Array, "n size size c"]:
     """Pads with black to size×size, the picture in the middle, then maps black (0) to `low` and white (255) to `high`.
 
     LeNet-5's input is 32×32 with the background at −0.1 and the ink at 1.175, which gives MNIST a mean of about 0 and a
@@ -43,7 +46,7 @@ def centre_crop(pictures: Shaped[Array, "n h w c"], size: int) -> Shaped[Array, 
     return pictures[:, top : top + size, left : left + size]
 
 
-def contrast_normalise(pictures: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+def contrast_normalise(pictures: Real[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """Global contrast normalisation: each picture, all its pixels and channels together, to mean 0 and variance 1.
 
     One whose standard deviation is below a grey level keeps it; one without contrast becomes 0.
@@ -72,13 +75,13 @@ class Convention:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def normalise(self, pictures: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    def normalise(self, pictures: Real[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
         """Stored pictures as the network's input."""
         scale = 1 / (255 * np.array(self.std))
         shift = -np.array(self.mean) / np.array(self.std)
         return pictures * jnp.asarray(scale, jnp.float32) + jnp.asarray(shift, jnp.float32)
 
-    def crop_and_normalise(self, pictures: UInt8[Array, "n h w 3"]) -> Float[Array, "n size size 3"]:
+    def crop_and_normalise(self, pictures: Real[Array, "n h w 3"]) -> Float[Array, "n size size 3"]:
         """Stored or augmented pictures as the network's input: their centre, normalised."""
         return self.normalise(centre_crop(pictures, self.size))
 

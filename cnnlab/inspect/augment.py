@@ -10,10 +10,13 @@ from jaxtyping import Array, Key
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from ml_collections import ConfigDict
 
 from cnnlab.data import augment, colour, distort
 from cnnlab.data.augment import Augment, keys_of
 from cnnlab.data.draws import Batch
+from cnnlab.inspect.subject import Subject
+from cnnlab.rngs import stream_key
 
 
 def grid(augmentation: Augment, batch: Batch, rng: Key[Array, ""], copies: int) -> dict[str, Array]:
@@ -114,3 +117,13 @@ def figure(
             if column == 0:
                 axes.set_title(name, fontsize=8, loc="left")
     return drawn
+
+
+def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
+    """Training pictures, and what each kind of augmentation makes of them; the experiment's own comes first."""
+    experiment = subject.experiment
+    found = next(subject.examples(16, train=True))
+    batch = {name: jnp.asarray(array) for name, array in found.items() if name in ("image", "label")}
+    own = getattr(experiment.task, "augment", None)
+    kinds = {**({f"{experiment.name}'s own": own} if own else {}), **examples(batch)}
+    return {"augment": figure(batch, stream_key(experiment.seed, "augment"), augmentations=kinds)}

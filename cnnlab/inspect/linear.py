@@ -4,7 +4,7 @@ Zeiler, Fergus 2013, section 5.3 (table 7), asks so how much each layer tells cl
 new problems in this way, without training the network at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -12,11 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cnnlab.errors import UserError, nearest
+from cnnlab.inspect.layers import check_layers, run
+from cnnlab.inspect.subject import Subject
+from cnnlab.transfer import patterns
+
+MOST = 10_000  # examples that are learnt from, and tested on: more would take long, and tell little more
 
 
 def layer_features(
@@ -33,21 +38,8 @@ def layer_features(
     Raises:
       UserError: there is no such layer.
     """
-    _, kept = model.apply(variables, x, train=False, capture_intermediates=True, mutable=["intermediates"])
-    found = {}
-
-    def visit(tree: Mapping, path: tuple[str, ...]) -> None:
-        for name, value in tree.items():
-            if name == "__call__":
-                if path and isinstance(value[0], jax.Array):
-                    found["/".join(path)] = value[0]
-            elif isinstance(value, Mapping):
-                visit(value, (*path, name))
-
-    visit(kept["intermediates"], ())
-    for layer in layers:
-        if layer not in found:
-            raise UserError(f"there is no layer {layer!r}{nearest(layer, found)}: there are {', '.join(found)}")
+    found = run(model, variables, x)[1]
+    check_layers(layers, found)
     wanted = layers or [name for name in found if "/" not in name]
     return {name: _pooled(found[name]) for name in wanted}
 
@@ -82,3 +74,35 @@ def figure(errors: Mapping[str, float], examples: int) -> Figure:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     return drawn
+
+
+def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
+    """The test error of a linear classifier on the features of each layer, or of config.layers."""
+    layers = patterns(options.layers)
+    train, train_labels = _features(subject, subject.examples(MOST, train=True), layers)
+    test, test_labels = _features(subject, subject.examples(MOST), layers)
+    errors = {}
+    for name in train:
+        errors[name] = linear_error(train[name], train_labels, test[name], test_labels)
+        print(f"{name:24} {train[name].shape[1]:6,} features  error {errors[name]:.2%}", flush=True)
+    return {"linear": figure(errors, len(train_labels))}
+
+
+def _features(
+    subject: Subject, batches: Iterable[Mapping[str, np.ndarray]], layers: Sequence[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    names: list[str] = []  # jit would sort a dict's
+
+    @jax.jit
+    def step(variables: PyTree, image: Array) -> list[Array]:
+        x = subject.experiment.task.preprocess(image)
+        found = layer_features(subject.model, variables, x, layers)
+        names[:] = found
+        return list(found.values())
+
+    rows, labels = [], []
+    for batch in batches:
+        rows.append(jax.device_get(step(subject.variables, jnp.asarray(batch["image"]))))
+        labels.append(batch["label"])
+    whole = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    return dict(zip(names, whole, strict=True)), np.concatenate(labels)

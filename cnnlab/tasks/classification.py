@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
+from jaxtyping import Array, Float, Int, Key, PyTree, Real, UInt8
 from matplotlib.figure import Figure
 
 from cnnlab import figures
@@ -64,7 +64,7 @@ class Classification:
     Attributes:
       model: `(x, *, train) → logits`; in training `(logits, *auxiliary logits)` if it has auxiliary classifiers.
       optimizer: an optax transformation.
-      preprocess: stored uint8 pictures → the network's input, on the device.
+      preprocess: stored pictures, 0 to 255, whole numbers or not → the network's input, on the device.
       class_names: in the order of the labels.
       loss: per example, of logits and labels.
       augment: `(keys, batch) → batch`, a key an example, in training only; see `data/augment.py`.
@@ -77,7 +77,7 @@ class Classification:
 
     model: nn.Module
     optimizer: optax.GradientTransformation
-    preprocess: Callable[[UInt8[Array, "n h w c"]], Float[Array, "n h2 w2 c"]]
+    preprocess: Callable[[Real[Array, "n h w c"]], Float[Array, "n h2 w2 c"]]
     class_names: tuple[str, ...]
     loss: Loss = cross_entropy
     augment: Augment | None = None
