@@ -58,11 +58,13 @@ def run_several(argv: list[str], rest: list[str], options: configs.ConfigDict) -
 
 def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path, options: configs.ConfigDict) -> None:
     """One mode of one experiment. Imports are late: each mode pays for what it needs."""
-    from cnnlab import loop, parallel
+    from cnnlab import loop, parallel, series
 
     parallel.set_up(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     experiment = configs.load(name).build(config)
-    if mode == "train":
+    if isinstance(experiment, series.Series):
+        series.run(experiment, mode, workdir, FLAGS.overwrite)
+    elif mode == "train":
         loop.train_and_say(experiment, workdir, FLAGS.overwrite)
     elif mode == "eval":
         from cnnlab import evaluate

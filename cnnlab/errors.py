@@ -8,6 +8,10 @@ class UserError(ValueError):
     """Something outside the code is wrong. The message is one line: what is wrong, where, and what would be right."""
 
 
+class Diverged(UserError):
+    """The loss of a run is no longer finite."""
+
+
 class Interrupted(Exception):
     """SIGINT or SIGTERM came and the state was saved; `signum` is the signal."""
 

@@ -17,7 +17,7 @@ from cnnlab import figures, parallel, workdirs
 from cnnlab.checkpoint import SLACK, Checkpoints, state_bytes
 from cnnlab.data import pipeline
 from cnnlab.data.source import Source
-from cnnlab.errors import Interrupted, UserError
+from cnnlab.errors import Diverged, Interrupted, UserError
 from cnnlab.experiment import Experiment, Metrics
 from cnnlab.progress import Progress
 from cnnlab.rngs import stream_key
@@ -192,7 +192,8 @@ def train(
 
     Raises:
       Interrupted: SIGINT or SIGTERM came; the state is saved.
-      UserError: bad data, a loss that is not finite, or no room in the workdir.
+      Diverged: the loss is no longer finite.
+      UserError: bad data, or no room in the workdir.
     """
     workdirs.check_same_run(workdir, experiment, overwrite)
     source, test = experiment.train_data(), experiment.test_data()
@@ -304,13 +305,13 @@ class _Run:
         raise Interrupted(f"{name}: saved at step {step}; the same command goes on from there", signum)
 
     def fetch_pending(self, step: int) -> list[dict[str, float]]:
-        """The pending metrics as plain numbers; raises a `UserError` naming the first step whose loss is not finite."""
+        """The pending metrics as plain numbers; raises a `Diverged` naming the first step whose loss is not finite."""
         fetched = [{k: float(v) for k, v in row.items()} for row in jax.device_get(self.pending)]
         for i, row in enumerate(fetched):
             if not math.isfinite(row["loss"]):
                 bad = step - len(fetched) + i + 1
                 self.checkpoints.finish()
-                raise UserError(
+                raise Diverged(
                     f"the loss is {row['loss']} at step {bad} of {self.experiment.name}: lower the learning rate; "
                     f"{self.checkpoints.kept()}"
                 )

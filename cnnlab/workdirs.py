@@ -7,14 +7,21 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from cnnlab.errors import UserError
-from cnnlab.experiment import Experiment
 from cnnlab.writer import write_whole
 
 # What a run writes beside config.json, and all that --overwrite deletes.
 CONTENTS = ("metrics.jsonl", "checkpoints", "tensorboard", "figures", "predictions.jsonl")
+
+
+@runtime_checkable
+class Configured(Protocol):
+    """What a folder can hold a run of: an `Experiment`, or a `Series` of them."""
+
+    name: str
+    config: dict[str, Any]
 
 
 def read(workdir: Path) -> dict[str, Any] | None:
@@ -41,7 +48,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(experiment: Experiment, found: Mapping[str, Any]) -> list[str]:
+def differences(experiment: Configured, found: Mapping[str, Any]) -> list[str]:
     """The fields in which a workdir's configuration differs from an experiment's, as "field: theirs → ours"."""
     if found["experiment"] != experiment.name:
         return [f"experiment: {found['experiment']} → {experiment.name}"]
@@ -50,7 +57,7 @@ def differences(experiment: Experiment, found: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {theirs.get(name)!r} → {ours.get(name)!r}" for name in fields]
 
 
-def check_same_run(workdir: Path, experiment: Experiment, overwrite: bool) -> None:
+def check_same_run(workdir: Path, experiment: Configured, overwrite: bool) -> None:
     """Raises a `UserError` if the workdir holds the run of another configuration, unless that may be overwritten."""
     found = read(workdir)
     different = differences(experiment, found) if found else []
@@ -82,7 +89,7 @@ def only_trainer(workdir: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def claim(workdir: Path, experiment: Experiment) -> None:
+def claim(workdir: Path, experiment: Configured) -> None:
     """Writes config.json, deleting what a run of another configuration left; the run's own checkpoints stay."""
     found = read(workdir)
     if found and not differences(experiment, found):
