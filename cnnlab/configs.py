@@ -131,7 +131,7 @@ def options_of(mode: str) -> ConfigDict:
     options = ConfigDict()
     if mode == "eval":
         options.eval = ConfigDict()
-        options.eval.crops = 1  # views of a picture to average over: its centre; 10 as AlexNet; 48 as GoogLeNet
+        options.eval.crops = 1  # views of a picture to average over: the centre; 10: AlexNet; 144 or 48: GoogLeNet
         options.eval.dense = ""  # VGG on whole pictures of these sizes and their mirror images: "256,384,512"
     elif mode == "inspect":
         options = get_options()

@@ -39,9 +39,13 @@ def as_in_papers(experiment: Experiment, options: ConfigDict) -> Experiment:
         raise UserError(f"{experiment.name} has no views to average over: leave config.eval as it is")
     if options.dense:
         return dataclasses.replace(experiment, task=_dense(experiment, options))
-    makers = {10: crops.ten_crops, 48: crops.googlenet_crops}
+    makers = {10: crops.ten_crops, 48: crops.googlenet_crops, 144: crops.googlenet_crops}
     if options.crops not in makers:
-        raise UserError(f"config.eval.crops is {options.crops}; it must be 1, 10 or 48")
+        raise UserError(f"config.eval.crops is {options.crops}; it must be 1, 10, 48 or 144")
+    if options.crops == 144:
+        if experiment.test_squares is None:
+            raise UserError(f"the test pictures of {experiment.name} are squares: their 48 views are all that differ")
+        experiment = dataclasses.replace(experiment, test_data=experiment.test_squares)
     stored = jax.ShapeDtypeStruct((1, *experiment.picture_shape), np.uint8)
     size = jax.eval_shape(task.preprocess, stored).shape[1]
     views = functools.partial(makers[options.crops], size=size)
@@ -84,16 +88,15 @@ def ensemble(folders: Sequence[Path], which: str, options: ConfigDict | None = N
     Raises:
       UserError: a folder holds no classification run; they were not tested on the same examples.
     """
-    experiments = [configs.build_from(folder) for folder in folders]
+    options = options or configs.options_of("eval").eval
+    experiments = [as_in_papers(configs.build_from(folder), options) for folder in folders]
     sources = [experiment.test_data() for experiment in experiments]
     for folder, source in zip(folders[1:], sources[1:], strict=True):
         check_same_examples(sources[0], source, (folders[0], folder))
     found = []
     for folder, experiment, source in zip(folders, experiments, sources, strict=True):
         state = loop.restored_state(experiment, folder, which)
-        found.append(
-            _probabilities(as_in_papers(experiment, options or configs.options_of("eval").eval), state, source)
-        )
+        found.append(_probabilities(experiment, state, source))
     means = testing.average_probabilities([each["probabilities"] for each in found])
     return testing.score(means, found[0]["label"], found[0]["index"])
 

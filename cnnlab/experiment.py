@@ -65,6 +65,7 @@ class Experiment:
       config: the plain values that it was built from, derived facts filled in; written to the workdir.
       task: the problem, with its model and optimizer.
       train_data, test_data: make the sources; called only by modes that read data.
+      test_squares: makes the test set with three squares of each picture, for GoogLeNet's 144 views; None: has none.
       picture_shape: (height, width, channels) of the pictures that the sources give.
       read_picture: a picture file as the uint8 array that the task takes, for predict.
       batch_size, eval_batch_size: global batch sizes.
@@ -99,6 +100,7 @@ class Experiment:
     best: str = "error"
     workers: int = 2
     prepare: Callable[[], None] | None = None
+    test_squares: Callable[[], Source] | None = None
     init_from: str = ""
     replace_head: bool = False
     init_layers: tuple[str, ...] = ()

@@ -9,48 +9,18 @@ Measured: 5.85 % error on scikit-learn's test digits with --config.data=digits (
 the run on ImageNet was not made.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable
-from pathlib import Path
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import optax
-from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from cnnlab import parallel, transfer, weights
-from cnnlab.begin import published_source
-from cnnlab.configs import plain
-from cnnlab.data import labelled
-from cnnlab.data.augment import crop_and_flip, random_crop
-from cnnlab.data.imagenet_classes import NAMES
-from cnnlab.data.labelled import Labelled
-from cnnlab.data.pictures import read_picture
-from cnnlab.data.preprocess import Convention
-from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.alexnet import AlexNet
-from cnnlab.optim import adam_cosine, momentum_sgd, step_schedule, with_average
-from cnnlab.tasks.classification import Classification, Loss, cross_entropy
-
-TRAIN_EXAMPLES = 1_281_167  # of ILSVRC-2012
-# ImageNet's mean colour; the papers subtract it and leave the scale of 0 to 255. (AlexNet's and ResNet's subtract the
-# mean of each pixel, which over so many pictures is nearly the same everywhere.)
-MEAN = (0.485, 0.456, 0.406)
-UNSCALED = (1 / 255, 1 / 255, 1 / 255)
-
-
-def paper_convention(size: int, resize: int = 256) -> Convention:
-    """Pixels from 0 to 255 less the mean colour, of the central size×size of pictures stored at resize×resize."""
-    return Convention(size, resize, MEAN, UNSCALED)
+from cnnlab.recipes import assemble, descent_with_drops, imagenet_fields, paper_convention
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe`."""
-    config = recipe()
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    config = imagenet_fields()
     config.variant = "paper"  # or "one_column", the net of the published weights, for 224×224
     config.groups = 2  # columns of conv2, conv4 and conv5 of "paper"; 1 joins them
     config.small.size = 67  # the net's smallest picture
@@ -59,207 +29,12 @@ def get_config() -> ConfigDict:
     return config
 
 
-def recipe() -> ConfigDict:
-    """The fields that all ImageNet experiments have, with AlexNet's values."""
-    config = ConfigDict()
-    config.data = "imagenet2012"  # of TFDS; or a folder of train/CLASS/ and val/CLASS/, or of CLASS/; or "digits"
-    config.test_share = 0.2  # of the pictures of a folder without train/ and val/, held out for testing
-    config.stored_size = 0  # of pictures before they are cropped, in pixels; 0: the paper's; 352 to test 48 crops
-    config.classes = ()  # of a folder: found there, recorded with the run; predict then needs no folder
-    config.train_examples = TRAIN_EXAMPLES  # of ImageNet; of a folder: counted
-    config.batch_size = 128  # of all devices together, which must divide it
-    config.eval_batch_size = 128  # likewise
-    config.epochs = 90.0  # passes over the training pictures
-    config.learning_rate = 0.01  # at the first step
-    config.drops = (30.0, 60.0, 80.0)  # epochs after which it is a tenth; the paper waits for a plateau, three times
-    config.weight_decay = 5e-4  # L2 penalty on all parameters
-    config.update(craft())
-    config.seed = 0  # of the initial weights, the order of the examples, augmentation and dropout
-    config.log_every = 100  # steps between reports
-    config.eval_every = 10_000  # steps between tests
-    config.checkpoint_every = 2000  # steps between checkpoints
-    config.small = ConfigDict()  # what replaces the paper's values with data "digits", to run in about a minute
-    config.small.size = 64  # of the pictures, in pixels
-    config.small.batch_size = 32  # of all devices together, in training and testing
-    config.small.steps = 100  # in the whole run
-    config.small.learning_rate = 3e-4  # of Adam, falling to 0: the paper's descent would not move in so few steps
-    return config
-
-
-def craft() -> ConfigDict:
-    """Fields for beginning from trained weights, and for machines of other memory and speed; all nets have them."""
-    config = ConfigDict()
-    config.init_from = ""  # weights to begin with: a run's workdir, or published ones, a file or a hub id
-    config.replace_head = False  # with init_from: begin with a new last layer, for other classes
-    config.init_layers = ""  # with init_from: only of these layers, patterns of their names: "conv*,fc6"; "": of all
-    config.freeze = ""  # layers that stay as they are, likewise; "body" is all but the classifiers
-    config.rates = ""  # layers whose rate is multiplied: "conv*=0.1,fc6=0.5"
-    config.average = 0.0  # decay of a moving average of the weights, used in testing; 0: none, 0.9999 in long runs
-    config.accumulate = 1  # parts that each device's share of a batch is computed in, one by one, in less memory
-    config.dtype = "float32"  # of the computation, or "bfloat16"; parameters and their updates are float32
-    return config
-
-
-def compute_type(config: ConfigDict) -> dict[str, DTypeLike]:
-    """The model's `dtype` where the config asks for another than float32.
-
-    Raises:
-      UserError: it asks for an unknown one.
-    """
-    if config.dtype not in ("float32", "bfloat16"):
-        raise UserError(f'config.dtype is "{config.dtype}"; it must be "float32" or "bfloat16"')
-    return {} if config.dtype == "float32" else {"dtype": jnp.bfloat16}
-
-
-def crafted(task: Classification, config: ConfigDict, size: int) -> Classification:
-    """A task with what `craft`'s fields ask for; its stored pictures are size×size."""
-    frozen = transfer.patterns(config.freeze)
-    if frozen == ("body",):
-        image = jax.eval_shape(task.preprocess, jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
-        frozen = transfer.body_layers(task.model, image)
-    optimizer = task.optimizer
-    if config.rates:
-        optimizer = optax.chain(optimizer, transfer.scale_layers(transfer.factors(config.rates)))
-    if config.average:
-        optimizer = with_average(optimizer, config.average)
-    return dataclasses.replace(task, optimizer=optimizer, frozen=frozen, accumulate=config.accumulate)
-
-
 def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
     return assemble(
         config,
         name="alexnet_imagenet",
         model=functools.partial(AlexNet, variant=config.variant, groups=config.groups),
-        optimizer=functools.partial(momentum_with_drops, config),
+        optimizer=functools.partial(descent_with_drops, config),
         convention=paper_convention(227 if config.variant == "paper" else 224),
-    )
-
-
-def momentum_with_drops(config: ConfigDict, steps_of: Callable[[float], int]) -> optax.GradientTransformation:
-    """Momentum 0.9, L2 penalty, the rate a tenth after each of config.drops."""
-    drops = tuple(steps_of(epochs) for epochs in config.drops)
-    return momentum_sgd(step_schedule(config.learning_rate, drops), weight_decay=config.weight_decay)
-
-
-def assemble(
-    config: ConfigDict,
-    name: str,
-    model: Callable[..., nn.Module],
-    optimizer: Callable[[Callable[[float], int]], optax.GradientTransformation],
-    convention: Convention,
-    loss: Loss = cross_entropy,
-) -> Experiment:
-    """A net on ImageNet, on a folder or on digits; the other ImageNet experiments use it too.
-
-    Args:
-      config: with the fields of `recipe`.
-      name: of the experiment.
-      model: makes the net, given `num_classes`.
-      optimizer: makes the paper's, given a function from epochs to steps.
-      convention: the paper's, of the pictures; that of published weights takes its place where they are used.
-      loss: per example.
-    """
-    config = config.copy_and_resolve_references()
-    model = functools.partial(model, **compute_type(config))
-    published = published_source(config.init_from)
-    if published:
-        convention = weights.convention(model(num_classes=len(NAMES)))
-    if config.data == "digits":
-        if not published:
-            convention = dataclasses.replace(convention, size=config.small.size, resize=config.small.size)
-        return on_digits(config, name, model, convention.crop_and_normalise, convention.resize, loss)
-    if config.stored_size:
-        convention = dataclasses.replace(convention, resize=config.stored_size)
-    data = choose_data(config, name, convention.resize)
-    if data.class_names != NAMES:
-        config.update(classes=data.class_names, train_examples=data.train_examples)
-
-    def steps_of(epochs: float) -> int:
-        return round(epochs * data.train_examples / config.batch_size)
-
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
-    task = Classification(
-        model=model(num_classes=len(data.class_names)),
-        optimizer=optimizer(steps_of),
-        preprocess=convention.crop_and_normalise,
-        class_names=data.class_names,
-        loss=loss,
-        augment=functools.partial(crop_and_flip, size=convention.size),
-        uncropped=convention.normalise,
-    )
-    return experiment_of(config, name, task, data, convention.resize, steps_of(config.epochs))
-
-
-def choose_data(config: ConfigDict, name: str, size: int) -> Labelled:
-    """ImageNet or a folder, as config.data says, stored at size×size."""
-    folder = Path(config.data).expanduser()
-    if config.data == "imagenet2012":
-        return labelled.of_tfds(config.data, "validation", NAMES, config.train_examples, size, name)
-    if folder.is_dir():
-        return labelled.of_folder(folder, config.test_share, size)
-    wrong = f'config.data is "{config.data}": it must be "imagenet2012", "digits" or a folder of pictures'
-    if not config.classes:
-        raise UserError(wrong)
-
-    def missing():
-        raise UserError(wrong)
-
-    return Labelled(tuple(config.classes), config.train_examples, missing, missing)
-
-
-def experiment_of(
-    config: ConfigDict, name: str, task: Classification, data: Labelled, size: int, steps: int
-) -> Experiment:
-    """The Experiment of a task on pictures stored at size×size, all else from the config's fields."""
-    return Experiment(
-        name=name,
-        config=plain(config),
-        task=crafted(task, config, size),
-        train_data=data.train,
-        test_data=data.test,
-        prepare=data.prepare,
-        picture_shape=(size, size, 3),
-        read_picture=functools.partial(read_picture, shape=(size, size, 3), crop=True),
-        batch_size=config.batch_size,
-        eval_batch_size=config.eval_batch_size,
-        steps=steps,
-        seed=config.seed,
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        checkpoint_every=config.checkpoint_every,
-        init_from=config.init_from,
-        replace_head=config.replace_head,
-        init_layers=transfer.patterns(config.init_layers),
-    )
-
-
-def on_digits(
-    config: ConfigDict,
-    name: str,
-    model: Callable[..., nn.Module],
-    preprocess: Callable,
-    size: int,
-    loss: Loss = cross_entropy,
-) -> Experiment:
-    """A net on scikit-learn's digits at size×size, as config.small says: small enough for a laptop.
-
-    Pictures are moved by up to a sixteenth, and not mirrored: a digit's mirror image is another sign.
-    """
-    small = config.small
-    parallel.check_batch_size("config.small.batch_size", small.batch_size)
-    data = labelled.of_digits(size)
-    task = Classification(
-        model=model(num_classes=len(data.class_names)),
-        optimizer=adam_cosine(small.learning_rate, small.steps),
-        preprocess=preprocess,
-        class_names=data.class_names,
-        loss=loss,
-        augment=functools.partial(random_crop, size=size, padding=size // 16),
-    )
-    experiment = experiment_of(config, name, task, data, size, small.steps)
-    every = {"log_every": max(1, small.steps // 10), "eval_every": small.steps, "checkpoint_every": small.steps}
-    return dataclasses.replace(
-        experiment, batch_size=small.batch_size, eval_batch_size=small.batch_size, steps=small.steps, **every
     )

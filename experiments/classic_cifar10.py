@@ -14,6 +14,7 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.classic import ClassicNet
 from cnnlab.optim import adam_cosine
+from cnnlab.recipes import descent_fields
 from cnnlab.tasks.classification import cross_entropy, half_squared_error
 from experiments import resnet_cifar10
 from experiments.resnet_cifar10 import assemble
@@ -24,7 +25,8 @@ LOSSES = {"cross_entropy": cross_entropy, "half_squared_error": half_squared_err
 def get_config() -> ConfigDict:
     """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of ResNet."""
     config = resnet_cifar10.recipe()
-    del config.drops
+    for field in ("drops", *descent_fields()):  # what is Adam's is below
+        del config[field]
     config.steps = 12_000  # in the whole run: about 30 epochs
     config.learning_rate = 2e-3  # of Adam at the first step; it falls to 0 along half a cosine
     config.loss = "cross_entropy"  # or "half_squared_error", the guide's ½ Σ (target − output)²

@@ -15,13 +15,13 @@ from ml_collections import ConfigDict
 
 from cnnlab.experiment import Experiment
 from cnnlab.models.googlenet import GoogLeNet
-from cnnlab.optim import exponential_schedule, momentum_sgd
-from experiments.alexnet_imagenet import assemble, paper_convention, recipe
+from cnnlab.optim import exponential_schedule
+from cnnlab.recipes import assemble, descent, imagenet_fields, paper_convention
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of AlexNet."""
-    config = recipe()
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    config = imagenet_fields()
     del config.drops
     config.variant = "paper"  # or "published", the net of the published weights, with batch normalisation
     config.auxiliary = True  # the classifiers beside 4a and 4d, whose losses count 0.3 each in training
@@ -41,7 +41,7 @@ def build(config: ConfigDict) -> Experiment:
 
     def optimizer(steps_of):
         rate = exponential_schedule(config.learning_rate, config.rate_factor, steps_of(config.rate_epochs))
-        return momentum_sgd(rate, weight_decay=config.weight_decay)
+        return descent(config, rate, steps_of(config.epochs), steps_of(1.0))
 
     model = functools.partial(GoogLeNet, variant=config.variant, auxiliary=config.auxiliary)
     return assemble(config, "googlenet_imagenet", model, optimizer, paper_convention(224))

@@ -17,18 +17,18 @@ from cnnlab.data.preprocess import Convention
 from cnnlab.experiment import Experiment
 from cnnlab.models.inception_v3 import InceptionV3
 from cnnlab.optim import exponential_schedule, rmsprop
+from cnnlab.recipes import assemble, descent_fields, imagenet_fields
 from cnnlab.tasks.classification import smoothed_cross_entropy
-from experiments.alexnet_imagenet import assemble, recipe
 
 # Pixels from −1 to 1, as in the authors' code; the paper does not say.
 CONVENTION = Convention(299, 342, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of AlexNet."""
-    config = recipe()
-    del config.drops
-    del config.weight_decay  # the paper names none
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    config = imagenet_fields()
+    for field in ("drops", "weight_decay", *descent_fields()):  # the paper has RMSProp, and names no decay
+        del config[field]
     config.auxiliary = True  # the classifier beside the last 17×17 maps, whose loss counts 0.3; not with digits
     config.label_smoothing = 0.1  # the share of the label that all classes have alike
     config.batch_size = 32  # of all devices together; the paper has 50 machines with 32 each, one after the other

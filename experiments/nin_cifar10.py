@@ -15,7 +15,7 @@ from cnnlab.data.preprocess import contrast_normalise
 from cnnlab.experiment import Experiment
 from cnnlab.models.nin import NiN
 from experiments import resnet_cifar10
-from experiments.resnet_cifar10 import assemble, momentum_with_drops
+from experiments.resnet_cifar10 import assemble, descent_with_drops
 
 
 def get_config() -> ConfigDict:
@@ -33,4 +33,4 @@ def get_config() -> ConfigDict:
 
 def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
-    return assemble(config, "nin_cifar10", NiN, momentum_with_drops(config), contrast_normalise)
+    return assemble(config, "nin_cifar10", NiN, descent_with_drops(config), contrast_normalise)

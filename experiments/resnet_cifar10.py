@@ -24,9 +24,9 @@ from cnnlab.data.preprocess import Convention
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.resnet_cifar import ResNetCifar
-from cnnlab.optim import momentum_sgd, step_schedule
+from cnnlab.optim import step_schedule
+from cnnlab.recipes import compute_type, craft_fields, descent, descent_fields, experiment_of, on_digits
 from cnnlab.tasks.classification import Classification, Loss, cross_entropy
-from experiments.alexnet_imagenet import compute_type, craft, experiment_of, on_digits
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_EXAMPLES = 50_000
@@ -54,7 +54,7 @@ def recipe() -> ConfigDict:
     config.learning_rate = 0.1  # at the first step; from 110 layers on, a tenth of it in the first 400 steps
     config.drops = (32_000, 48_000)  # steps after which it is a tenth
     config.weight_decay = 1e-4  # L2 penalty on all parameters
-    config.update(craft())
+    config.update({**descent_fields(), **craft_fields()})
     config.seed = 0  # of the initial weights, the order of the examples, augmentation and dropout
     config.log_every = 100  # steps between reports
     config.eval_every = 2000  # steps between tests
@@ -70,19 +70,19 @@ def recipe() -> ConfigDict:
 def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
     # Deep nets begin at a tenth of the rate, until the training error is below 80 %: about 400 steps (section 4.2).
-    warm_up = 400 if config.depth >= 110 else 0
+    slow = 400 if config.depth >= 110 else 0
     return assemble(
         config,
         name="resnet_cifar10",
         model=functools.partial(ResNetCifar, depth=config.depth, plain=config.plain),
-        optimizer=momentum_with_drops(config, warm_up),
+        optimizer=descent_with_drops(config, slow),
     )
 
 
-def momentum_with_drops(config: ConfigDict, warm_up: int = 0) -> optax.GradientTransformation:
-    """Momentum 0.9, L2 penalty, the rate a tenth after each of config.drops and in the first `warm_up` steps."""
-    rate = step_schedule(config.learning_rate, tuple(config.drops), warm_up)
-    return momentum_sgd(rate, weight_decay=config.weight_decay)
+def descent_with_drops(config: ConfigDict, slow: int = 0) -> optax.GradientTransformation:
+    """Descent whose rate, as in the paper, is a tenth after each of config.drops and in the first `slow` steps."""
+    schedule = step_schedule(config.learning_rate, tuple(config.drops), slow)
+    return descent(config, schedule, config.steps, TRAIN_EXAMPLES // config.batch_size)
 
 
 def assemble(

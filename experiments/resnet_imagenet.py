@@ -16,12 +16,12 @@ from ml_collections import ConfigDict
 
 from cnnlab.experiment import Experiment
 from cnnlab.models.resnet import ResNet
-from experiments.alexnet_imagenet import assemble, momentum_with_drops, paper_convention, recipe
+from cnnlab.recipes import assemble, descent_with_drops, imagenet_fields, paper_convention
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of AlexNet."""
-    config = recipe()
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    config = imagenet_fields()
     config.depth = 50  # 18, 34, 50, 101 or 152 layers
     config.plain = False  # leave the shortcuts out
     config.option = "B"  # shortcuts: "A" zeros for new maps, "B" projections where shapes change, "C" everywhere
@@ -46,6 +46,6 @@ def build(config: ConfigDict) -> Experiment:
         config,
         name="resnet_imagenet",
         model=model,
-        optimizer=functools.partial(momentum_with_drops, config),
+        optimizer=functools.partial(descent_with_drops, config),
         convention=paper_convention(224),
     )

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cnnlab.experiment import Experiment
 from cnnlab.models.rir import RiR
 from experiments import resnet_cifar10
-from experiments.resnet_cifar10 import assemble, momentum_with_drops
+from experiments.resnet_cifar10 import assemble, descent_with_drops
 
 
 def get_config() -> ConfigDict:
@@ -28,4 +28,4 @@ def get_config() -> ConfigDict:
 
 def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
-    return assemble(config, "rir_cifar10", RiR, momentum_with_drops(config))
+    return assemble(config, "rir_cifar10", RiR, descent_with_drops(config))

@@ -17,14 +17,14 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.resnet import ResNet
 from cnnlab.optim import adam_cosine
-from experiments.alexnet_imagenet import assemble, paper_convention, recipe
+from cnnlab.recipes import assemble, descent_fields, imagenet_fields, paper_convention
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of AlexNet."""
-    config = recipe()
-    del config.drops
-    del config.small
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    config = imagenet_fields()
+    for field in ("drops", "small", *descent_fields()):  # what is Adam's is below
+        del config[field]
     config.data = ""  # a folder of train/CLASS/ and val/CLASS/, or of CLASS/
     config.depth = 18  # layers of the ResNet: 18, 34, 50, 101 or 152
     config.replace_head = True  # begin with a new last layer, for other classes than those learnt before

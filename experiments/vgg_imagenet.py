@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 
 from cnnlab.experiment import Experiment
 from cnnlab.models.vgg import VGG
-from experiments.alexnet_imagenet import assemble, momentum_with_drops, paper_convention, recipe
+from cnnlab.recipes import assemble, descent_with_drops, imagenet_fields, paper_convention
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of AlexNet."""
-    config = recipe()
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    config = imagenet_fields()
     config.configuration = "A"  # or "A-LRN", "B", "C", "D", "E"
     # From "normal" only A and A-LRN move; the paper begins the others with A's trained layers, or with "glorot".
     config.initialiser = "normal"  # weights N(0, 0.01), or "glorot", Glorot's and Bengio's; with digits "glorot"
@@ -47,6 +47,6 @@ def build(config: ConfigDict) -> Experiment:
         config,
         name="vgg_imagenet",
         model=model,
-        optimizer=functools.partial(momentum_with_drops, config),
+        optimizer=functools.partial(descent_with_drops, config),
         convention=paper_convention(224),
     )

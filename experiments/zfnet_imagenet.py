@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 from cnnlab.experiment import Experiment
 from cnnlab.models.zfnet import ZFNet
 from cnnlab.optim import limit_filters
-from experiments.alexnet_imagenet import assemble, momentum_with_drops, paper_convention, recipe
+from cnnlab.recipes import assemble, descent_with_drops, imagenet_fields, paper_convention
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipe` of AlexNet."""
-    config = recipe()
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    config = imagenet_fields()
     config.epochs = 70.0  # passes over the training pictures
     config.drops = (30.0, 50.0, 60.0)  # epochs after which the rate is a tenth; the paper turns it down by hand
     config.weight_decay = 0.0  # the paper names none: it limits the filters' size instead
@@ -34,6 +34,6 @@ def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
 
     def optimizer(steps_of):
-        return optax.chain(momentum_with_drops(config, steps_of), limit_filters(config.filter_limit))
+        return optax.chain(descent_with_drops(config, steps_of), limit_filters(config.filter_limit))
 
     return assemble(config, "zfnet_imagenet", ZFNet, optimizer, paper_convention(224))

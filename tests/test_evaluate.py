@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnlab import configs, evaluate, loop
 from cnnlab.data import crops
@@ -68,6 +69,20 @@ def test_forty_eight_crops_want_pictures_stored_larger():
     assert jax.eval_shape(views, stored).shape == (2, 48, 224, 224, 3)
 
 
+def test_a_hundred_and_forty_four_of_three_squares(tmp_path):
+    for i in range(12):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.new("RGB", (704, 352), (i, 0, 0)).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    config = alexnet_imagenet.get_config()
+    config.update(variant="one_column", stored_size=352, data=str(tmp_path), test_share=0.5)
+    experiment = evaluate.as_in_papers(alexnet_imagenet.build(config), options(crops=144))
+    pictures = experiment.test_data().batch(np.arange(1))["image"]
+    assert pictures.shape == (1, 3, 352, 352, 3)
+    assert jax.eval_shape(experiment.task.views, jax.numpy.asarray(pictures)).shape == (1, 144, 224, 224, 3)
+    with pytest.raises(UserError, match="the test pictures of resnet_cifar10 are squares: their 48 views"):
+        evaluate.as_in_papers(tiny_resnet(), options(crops=144))
+
+
 def test_vgg_is_tested_densely():
     config = vgg_imagenet.get_config()
     config.stored_size = 320
@@ -89,7 +104,7 @@ def test_the_command_writes_figures_and_prints(trained, capsys):
 @pytest.mark.parametrize(
     ("module", "fields", "message"),
     [
-        (alexnet_imagenet, {"crops": 7}, "config.eval.crops is 7; it must be 1, 10 or 48"),
+        (alexnet_imagenet, {"crops": 7}, "config.eval.crops is 7; it must be 1, 10, 48 or 144"),
         (alexnet_imagenet, {"dense": "256"}, "config.eval.dense is for VGG"),
         (vgg_imagenet, {"dense": "256,384"}, "stored at 256: add --config.stored_size=384"),
         (vgg_imagenet, {"dense": "large"}, "write sizes as in 256,384,512"),

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, UInt8
-from PIL import Image, ImageOps
 
 from cnnlab.data.preprocess import centre_crop
 from cnnlab.errors import UserError
@@ -62,7 +60,7 @@ def googlenet_crops(
     same order.
 
     Args:
-      pictures: squares s×s, or what `three_squares` makes, (3, s, s, c) a picture; best of s = the largest scale, for
+      pictures: squares s×s, or three of each picture as `read_picture` makes them; best of s = the largest scale, for
         then nothing is scaled twice to be seen at that scale.
       size: of the network's input, in pixels.
 
@@ -77,27 +75,6 @@ def googlenet_crops(
             f"GoogLeNet's views of {size}×{size} need pictures of {scales[-1]}×{scales[-1]}, these are {stored}"
         )
     return with_mirrors(jnp.concatenate([_six(rescale(squares, scale), size) for scale in scales], 1))
-
-
-def three_squares(picture: UInt8[np.ndarray, "h w c"], size: int) -> UInt8[np.ndarray, "3 size size c"]:
-    """The left, centre and right squares of a wide picture, or top, centre and bottom of a tall one, on the host.
-
-    Scaled, as the papers have it, so that the shorter side of the picture is `size`; the centre is the same square that
-    `read_picture` cuts.
-
-    >>> ramp = np.array([[[10], [20], [30]]], np.uint8)
-    >>> three_squares(ramp, 1).ravel().tolist()
-    [10, 20, 30]
-
-    Args:
-      picture: of any shape, grey (1 channel) or RGB.
-      size: of the squares, in pixels; 352 for GoogLeNet's views of 224×224.
-    """
-    image = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture)
-    squares = [
-        ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR, centering=(place, place)) for place in (0, 0.5, 1)
-    ]
-    return np.stack([np.asarray(square).reshape(size, size, -1) for square in squares])
 
 
 def mirrored_scales(pictures: UInt8[Array, "n h w c"], sizes: Sequence[int]) -> list[UInt8[Array, "n 2 _ _ c"]]:

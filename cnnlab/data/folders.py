@@ -91,7 +91,7 @@ class FolderSource:
     """Pictures decoded when they are asked for. Those that cannot be read are named once and masked out."""
 
     listing: Listing
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     invert: bool = False
     crop: bool = False
     _named: set[Path] = dataclasses.field(default_factory=set, repr=False, compare=False)
@@ -125,7 +125,7 @@ class FolderSource:
 
 
 def folder_source(
-    listing: Listing, shape: tuple[int, int, int], invert: bool = False, crop: bool = False, workers: int = 2
+    listing: Listing, shape: tuple[int, ...], invert: bool = False, crop: bool = False, workers: int = 2
 ) -> Source:
     """A source of the listed pictures: in memory if they fit, else decoded batch by batch.
 

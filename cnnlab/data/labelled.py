@@ -22,6 +22,7 @@ class Labelled:
       class_names: in the order of the labels.
       train_examples: how many pictures there are to train on.
       train, test: make the sources.
+      test_squares: makes the test set with three squares of each picture; None where its pictures are squares.
       prepare: downloads and builds the data; None where there is nothing to prepare.
     """
 
@@ -30,6 +31,7 @@ class Labelled:
     train: Callable[[], Source]
     test: Callable[[], Source]
     prepare: Callable[[], None] | None = None
+    test_squares: Callable[[], Source] | None = None
 
 
 def of_digits(size: int) -> Labelled:
@@ -51,11 +53,17 @@ def of_folder(folder: Path, test_share: float, size: int) -> Labelled:
     """
     listings = split_listing(folder, test_share)
 
-    def read(listing: Listing) -> Source:
-        return folder_source(listing, (size, size, 3), crop=True)
+    def read(listing: Listing, *squares: int) -> Source:
+        return folder_source(listing, (*squares, size, size, 3), crop=True)
 
-    train, test = (functools.partial(read, listing) for listing in listings)
-    return Labelled(listings[0].class_names, len(listings[0].paths), train, test)
+    train, test = listings
+    return Labelled(
+        train.class_names,
+        len(train.paths),
+        functools.partial(read, train),
+        functools.partial(read, test),
+        test_squares=functools.partial(read, test, 3),
+    )
 
 
 def of_tfds(
@@ -71,8 +79,11 @@ def of_tfds(
       size: of the pictures.
       experiment: whose `--mode=prepare` prepares the data set.
     """
-    train, test = (
-        functools.partial(tfds_source, name, split, (size, size, 3), experiment, crop=True)
-        for split in ("train", test_split)
+
+    def read(split: str, *squares: int) -> Source:
+        return tfds_source(name, split, (*squares, size, size, 3), experiment, crop=True)
+
+    train, test, test_squares = (
+        functools.partial(read, *what) for what in (("train",), (test_split,), (test_split, 3))
     )
-    return Labelled(class_names, train_examples, train, test, functools.partial(prepare, name))
+    return Labelled(class_names, train_examples, train, test, functools.partial(prepare, name), test_squares)

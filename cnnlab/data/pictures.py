@@ -18,13 +18,15 @@ class CorruptPicture(UserError):
 
 
 def read_picture(
-    path: Path, shape: tuple[int, int, int], invert: bool = False, crop: bool = False
-) -> UInt8[np.ndarray, "h w c"]:
+    path: Path, shape: tuple[int, ...], invert: bool = False, crop: bool = False
+) -> UInt8[np.ndarray, "*squares h w c"]:
     """A picture file, resized to (height, width, channels).
 
     Args:
       path: of a PNG, JPEG or other picture, grey or colour, any size. Transparent parts become white.
-      shape: of the result; 1 channel is grey, 3 are red, green and blue.
+      shape: of the result; 1 channel is grey, 3 are red, green and blue. With a 3 in front, (3, size, size, channels):
+        three squares of the picture whose side is its shorter one, scaled to size×size: the left, the centre and the
+        right one of a wide picture, the top, the centre and the bottom one of a tall one, for GoogLeNet's test.
       invert: exchange black and white: for dark ink on paper where the network learnt white ink on black.
       crop: keep the proportions: the picture is scaled until it just covers the shape, and what lies outside is cut off
         equally on both sides (AlexNet's paper, section 2: the shorter side to 256, then the central 256×256). Else it
@@ -42,28 +44,34 @@ def read_picture(
 
 
 def decode_picture(
-    data: bytes, shape: tuple[int, int, int], invert: bool = False, crop: bool = False
-) -> UInt8[np.ndarray, "h w c"]:
+    data: bytes, shape: tuple[int, ...], invert: bool = False, crop: bool = False
+) -> UInt8[np.ndarray, "*squares h w c"]:
     """`read_picture` from the file's bytes; the error does not name the file."""
-    height, width, channels = shape
+    *squares, height, width, channels = shape
     try:
-        image = _open(data, shape)
+        image = _open(data, (height, width, channels))
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         if image.mode in ("I;16", "I;16B", "I;16L", "I"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image = image.convert("L" if channels == 1 else "RGB")
-        if crop:
-            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+        if invert:
+            image = ImageOps.invert(image)
+        if squares:
+            parts = [_fit(image, (width, height), place) for place in (0.0, 0.5, 1.0)]
         else:
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            parts = [_fit(image, (width, height)) if crop else image.resize((width, height), Image.Resampling.BILINEAR)]
     except UnidentifiedImageError as error:
         raise CorruptPicture("of no format that is known") from error
     except Exception as error:  # a decoder may trip over damaged bytes in any way
         raise CorruptPicture(" ".join(str(error).split()) or type(error).__name__) from error
-    array = np.asarray(ImageOps.invert(image) if invert else image)
-    return array.reshape(shape)
+    return np.stack([np.asarray(part) for part in parts]).reshape(shape)
+
+
+def _fit(image: Image.Image, size: tuple[int, int], place: float = 0.5) -> Image.Image:
+    """Scaled until it just covers `size`; of what lies outside, the share `place` is cut off at the left or the top."""
+    return ImageOps.fit(image, size, Image.Resampling.BILINEAR, centering=(place, place))
 
 
 def _open(data: bytes, shape: tuple[int, int, int]) -> Image.Image:

@@ -71,7 +71,7 @@ class RecordSource:
     """Labelled pictures decoded when they are asked for; undecodable ones are masked out."""
 
     records: Any
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     class_names: tuple[str, ...]
     crop: bool = False
 
@@ -91,14 +91,14 @@ class RecordSource:
 
 
 def tfds_source(
-    name: str, split: str, shape: tuple[int, int, int], experiment: str, crop: bool = False, workers: int = 2
+    name: str, split: str, shape: tuple[int, ...], experiment: str, crop: bool = False, workers: int = 2
 ) -> Source:
     """The labelled pictures of a TFDS split: in memory if they fit, else decoded batch by batch.
 
     Args:
       name: of the data set, for example "mnist".
       split: for example "train" or "test[:1000]".
-      shape: (height, width, channels) that pictures are resized to.
+      shape: (height, width, channels) that pictures are resized to, or three squares of each; see `read_picture`.
       experiment: whose `--mode=prepare` prepares the data set; named where it is missing.
       crop: keep the pictures' proportions; see `read_picture`.
       workers: threads that decode.

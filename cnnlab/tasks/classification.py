@@ -183,6 +183,8 @@ class Classification:
         worst = metrics.worst()
         if worst:
             pictures = source.batch(np.array([row["index"] for row in worst]))["image"]
+            if pictures.ndim == 5:  # three squares of each
+                pictures = pictures[:, 1]
             titles = [
                 f"{self.class_names[row['label']]} taken for\n"
                 f"{self.class_names[row['predicted']]} ({row['probability']:.0%})"

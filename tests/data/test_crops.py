@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from cnnlab.data import crops
-from cnnlab.data.pictures import read_picture
 from cnnlab.errors import UserError
 
 # 4×5: row, then column.
@@ -77,26 +76,6 @@ def test_the_papers_sizes():
     assert jax.eval_shape(lambda x: crops.googlenet_crops(x, 224), shape).shape == (2, 144, 224, 224, 3)
     shape = jax.ShapeDtypeStruct((2, 256, 256, 3), jnp.uint8)
     assert jax.eval_shape(lambda x: crops.ten_crops(x, 224), shape).shape == (2, 10, 224, 224, 3)
-
-
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_three_squares_of_any_shape(turned, channels):
-    wide = np.repeat(np.arange(9, dtype=np.uint8).reshape(1, 9, 1).repeat(4, 0), channels, -1)
-    picture = wide.swapaxes(0, 1) if turned else wide
-    squares = crops.three_squares(picture, 4)
-    assert squares.shape == (3, 4, 4, channels)
-    places = squares[:, :, 0, 0] if turned else squares[:, 0, :, 0]
-    assert places[0].tolist() == [0, 1, 2, 3]
-    assert places[2].tolist() == [5, 6, 7, 8]
-    np.testing.assert_array_equal(crops.three_squares(picture[:4, :4], 4), np.stack([picture[:4, :4]] * 3))
-
-
-def test_the_centre_square_is_the_one_that_is_stored(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (40, 61, 3), np.uint8)
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    stored = read_picture(tmp_path / "a.png", (16, 16, 3), crop=True)
-    np.testing.assert_array_equal(crops.three_squares(picture, 16)[1], stored)
 
 
 def test_scaling_is_that_of_stored_pictures():

@@ -222,3 +222,18 @@ def test_a_small_picture_is_enlarged_to_cover_the_crop(tmp_path):
     # Columns 2 to 5 of 8, in x from 73 to 182.
     assert int(picture[..., 0].min()) == pytest.approx(73, abs=20)
     assert int(picture[..., 0].max()) == pytest.approx(182, abs=20)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_three_squares_of_any_shape(turned, channels):
+    wide = np.repeat(np.arange(9, dtype=np.uint8).reshape(1, 9, 1).repeat(4, 0), 3, -1)
+    data = encode(Image.fromarray(wide.swapaxes(0, 1) if turned else wide), "PNG")
+    squares = decode_picture(data, (3, 4, 4, channels), crop=True)
+    assert squares.shape == (3, 4, 4, channels)
+    places = squares[:, :, 0, 0] if turned else squares[:, 0, :, 0]
+    assert places[0].tolist() == [0, 1, 2, 3]
+    assert places[2].tolist() == [5, 6, 7, 8]
+    np.testing.assert_array_equal(squares[1], decode_picture(data, (4, 4, channels), crop=True))
+    square = decode_picture(encode(Image.fromarray(wide[:, :4]), "PNG"), (3, 4, 4, channels))
+    np.testing.assert_array_equal(square, np.stack([square[0]] * 3))
