@@ -309,14 +309,13 @@ class _Run:
         fetched = [{k: float(v) for k, v in row.items()} for row in jax.device_get(self.pending)]
         for i, row in enumerate(fetched):
             if not math.isfinite(row["loss"]):
-                bad = step - len(fetched) + i + 1
-                self.checkpoints.finish()
-                raise Diverged(
-                    f"the loss is {row['loss']} at step {bad} of {self.experiment.name}: lower the learning rate; "
-                    f"{self.checkpoints.kept()}"
-                )
+                self.give_up(f"the loss is {row['loss']} at step {step - len(fetched) + i + 1}")
         self.pending = fetched
         return fetched
+
+    def give_up(self, what: str) -> NoReturn:
+        self.checkpoints.finish()
+        raise Diverged(f"{what} of {self.experiment.name}: lower the learning rate; {self.checkpoints.kept()}")
 
     def report(self, step: int, progress: Progress) -> None:
         rows = self.fetch_pending(step)
@@ -334,6 +333,9 @@ class _Run:
             self.save_and_stop(state, step, stop)
         self.scores = metrics.compute()
         progress.say(describe(f"test at step {step}", self.scores))
+        if not math.isfinite(self.scores.get("loss", 0.0)):
+            self.fetch_pending(step)  # names the first step whose loss is not finite; none did if the last update was it
+            self.give_up(f"the loss on the test set is {self.scores['loss']} at step {step}")
         if self.writer is not None:
             if not self.writer.has(step, "test"):
                 self.writer.write(step, "test", self.scores, {})

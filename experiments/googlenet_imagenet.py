@@ -5,7 +5,7 @@ Command: python launch.py --experiment=googlenet_imagenet --data_dir=WHERE_TFDS_
 Without ImageNet: --config.data=digits, built in; --config.data=PICTURES, a folder of your own.
 Expected: 10.07 % top-5 error on the validation set, the paper's figure for one net and one crop, which trains with
 crops of many sizes and shapes and averages the weights of the run's end too.
-Measured: 4.18 % error on scikit-learn's test digits with --config.data=digits (seed 0, 41 s on two CPU cores);
+Measured: 6.69 % error on scikit-learn's test digits with --config.data=digits (seed 0, 80 s on two shared CPU cores);
 the run on ImageNet was not made.
 """
 
@@ -13,10 +13,15 @@ import functools
 
 from ml_collections import ConfigDict
 
+from cnnlab.data.preprocess import Convention
 from cnnlab.experiment import Experiment
 from cnnlab.models.googlenet import GoogLeNet
 from cnnlab.optim import exponential_schedule
-from cnnlab.recipes import assemble, descent, imagenet_fields, paper_convention
+from cnnlab.recipes import MEAN, assemble, descent, imagenet_fields
+
+# Less the mean colour, as in the paper, and divided by its standard deviation: the paper says nothing of the scale, and
+# from 0 to 255, with weights that keep the size of signals, the first steps diverge.
+CONVENTION = Convention(224, 256, MEAN, (0.229, 0.224, 0.225))
 
 
 def get_config() -> ConfigDict:
@@ -33,6 +38,7 @@ def get_config() -> ConfigDict:
     config.small.size = 80  # the smallest picture that the auxiliary classifiers' windows fit
     config.small.batch_size = 16  # of all devices together, in training and testing
     config.small.steps = 200  # in the whole run
+    config.small.learning_rate = 1.5e-4  # of Adam, falling to 0: the paper's descent would not move in so few steps
     return config
 
 
@@ -44,4 +50,4 @@ def build(config: ConfigDict) -> Experiment:
         return descent(config, rate, steps_of(config.epochs), steps_of(1.0))
 
     model = functools.partial(GoogLeNet, variant=config.variant, auxiliary=config.auxiliary)
-    return assemble(config, "googlenet_imagenet", model, optimizer, paper_convention(224))
+    return assemble(config, "googlenet_imagenet", model, optimizer, CONVENTION)

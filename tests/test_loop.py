@@ -11,7 +11,7 @@ import pytest
 
 from cnnlab import evaluate, loop, parallel, weights
 from cnnlab.data.source import ArraySource
-from cnnlab.errors import Interrupted, UserError
+from cnnlab.errors import Diverged, Interrupted, UserError
 from cnnlab.writer import read_rows
 from tests.small import same, small_experiment
 
@@ -143,6 +143,13 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path):
     with pytest.raises(UserError, match=r"the loss is nan at step 8 .* the checkpoint of step 6 is kept"):
         loop.train(broken, tmp_path)
     assert int(loop.restored_state(experiment, tmp_path).step) == 6
+
+
+def test_a_last_update_that_ruins_the_net_is_found_by_the_test(tmp_path):
+    wild = small_experiment({"learning_rate": 1e30}, steps=1)
+    with pytest.raises(Diverged, match=r"the loss on the test set is (nan|inf) at step 1 of lenet_digits: lower"):
+        loop.train(wild, tmp_path)
+    assert not loop.Checkpoints(tmp_path / "checkpoints").steps()
 
 
 def test_evaluation_counts_every_example_once_whatever_the_batch_size(whole):
