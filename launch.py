@@ -73,9 +73,7 @@ def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path, options
     elif mode == "predict":
         from cnnlab import predict
 
-        files = predict.find_pictures(FLAGS.input)
-        state = loop.restored_state(experiment, workdir, FLAGS.checkpoint)
-        predict.predict_and_save(experiment, state, workdir, files)
+        predict.predict_and_say(experiment, workdir, FLAGS.checkpoint, FLAGS.input, options)
     elif mode == "inspect":
         from cnnlab import inspection
 

@@ -56,7 +56,7 @@ class Checkpoints:
     Args:
       folder: made at the first save.
       keep: how many of the newest stay.
-      best: the metric, lower is better, whose best checkpoint stays too.
+      best: the metric whose best checkpoint stays too; lower is better, or higher with a "-" before the name.
     """
 
     def __init__(self, folder: Path, keep: int = 2, best: str = "error"):
@@ -72,13 +72,15 @@ class Checkpoints:
                 [
                     policies.LatestN(self._keep),
                     policies.BestN(
-                        get_metric_fn=lambda metrics: -metrics[self._best], n=1, keep_checkpoints_without_metrics=False
+                        get_metric_fn=lambda metrics: -self._badness(metrics),
+                        n=1,
+                        keep_checkpoints_without_metrics=False,
                     ),
                 ]
             )
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=policy,
-                best_fn=lambda metrics: -metrics[self._best],  # without it the scores are not written
+                best_fn=lambda metrics: -self._badness(metrics),  # without it the scores are not written
                 cleanup_tmp_directories=True,
                 # Only the main process takes part, so that the others need not see the same disk.
                 multiprocessing_options=ocp.options.MultiprocessingOptions(
@@ -232,9 +234,12 @@ class Checkpoints:
 
     def _score(self, step: int) -> float:
         try:
-            return float(json.loads((self.folder / str(step) / "metrics" / "metrics").read_text())[self._best])
+            return self._badness(json.loads((self.folder / str(step) / "metrics" / "metrics").read_text()))
         except (OSError, ValueError, KeyError, TypeError):
             return float("inf")
+
+    def _badness(self, metrics: Mapping[str, float]) -> float:
+        return float(metrics[self._best.lstrip("-")]) * (-1 if self._best.startswith("-") else 1)
 
     def _read(self, step: int, template: TrainState) -> Restored:
         like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)

@@ -135,6 +135,9 @@ def options_of(mode: str) -> ConfigDict:
         options.eval.dense = ""  # VGG on whole pictures of these sizes and their mirror images: "256,384,512"
     elif mode == "inspect":
         options = get_options()
+    elif mode == "predict":
+        options.num_samples = 64  # of nets that make pictures: how many; with --input they judge pictures instead
+        options.label = ""  # of nets that make pictures of classes: which, by name or number; "": all in turn
     return options
 
 

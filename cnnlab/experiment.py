@@ -73,7 +73,7 @@ class Experiment:
       seed: of initialisation, order of examples and all noise.
       log_every, eval_every, checkpoint_every: in steps.
       keep: how many of the newest checkpoints stay, besides the best.
-      best: the test metric, lower is better, that chooses the best checkpoint.
+      best: the test metric that chooses the best checkpoint; lower is better, or higher with a "-" before the name.
       workers: threads that make batches ahead of the step.
       prepare: downloads and builds the data, for `--mode=prepare`; None where there is nothing to prepare.
       init_from: what the run begins from: a run's workdir, or published weights, a path or a hub id (`begin.py`); empty

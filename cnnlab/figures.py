@@ -56,9 +56,12 @@ def filter_tiles(kernel: Float[np.ndarray, "h w c k"], title: str) -> Figure:
     return contact_sheet(list(tiles), [""] * len(tiles), f"{title}, weights {low:.2f} (black) to {high:.2f} (white)")
 
 
-def contact_sheet(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str) -> Figure:
-    """Pictures (h, w, 1 or 3) in a grid, each under its title; uint8, or floats from 0 to 1."""
-    columns = min(len(pictures), max(4, math.ceil(math.sqrt(len(pictures)))))
+def contact_sheet(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str, columns: int = 0) -> Figure:
+    """Pictures (h, w, 1 or 3) in a grid, each under its title; uint8, or floats from 0 to 1.
+
+    `columns` is how many stand in a row; 0: as many as make the grid a square.
+    """
+    columns = columns or min(len(pictures), max(4, math.ceil(math.sqrt(len(pictures)))))
     rows = math.ceil(len(pictures) / columns)
     titled = any(titles)
     figure = Figure(figsize=(max(1.5 * columns, 5), (1.9 if titled else 1.5) * rows + 0.5), layout="constrained")

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from cnnlab import figures, parallel, workdirs
+from cnnlab import figures, film, parallel, workdirs
 from cnnlab.checkpoint import SLACK, Checkpoints, state_bytes
 from cnnlab.data import pipeline
 from cnnlab.data.source import Source
@@ -259,6 +259,7 @@ class _Run:
         self.eval_step = parallel.compile_eval_step(experiment.task.eval_step)
         self.scores: dict[str, float] = {}
         self.drawn = time.perf_counter()
+        self.warned: list[str] = []
 
     def go(self, state: TrainState, start: int, stop: Stop) -> dict[str, float]:
         experiment = self.experiment
@@ -283,6 +284,7 @@ class _Run:
                     jax.block_until_ready(self.pending[-IN_FLIGHT - 1])
                 step += 1
                 progress.step(step)
+                self.film(state, step)
                 if step == last or step % experiment.log_every == 0:
                     self.report(step, progress)
         finally:
@@ -324,7 +326,22 @@ class _Run:
         if self.writer is not None:
             self.writer.write(step, "train", means, rates)
         self.pending = []
+        self.warn(step, means, progress)
         self.on_report(step, means)
+
+    def warn(self, step: int, means: dict[str, float], progress: Progress) -> None:
+        """Says what the task warns of, when it begins."""
+        found = self.experiment.task.warnings(means) if hasattr(self.experiment.task, "warnings") else []
+        for line in found:
+            if line not in self.warned and parallel.is_main():
+                progress.say(f"warning at step {step}: {line}")
+        self.warned = found
+
+    def film(self, state: TrainState, step: int) -> None:
+        """Every so many steps a frame, of tasks that have a film."""
+        every = getattr(self.experiment.task, "film_every", 0)
+        if every and self.writer is not None and (step % every == 0 or step == self.experiment.steps):
+            film.add_frame(self.workdir, step, self.experiment.task.frame(state))
 
     def evaluate(self, state: TrainState, step: int, stop: Stop, progress: Progress) -> None:
         began = time.perf_counter()
@@ -334,7 +351,7 @@ class _Run:
         self.scores = metrics.compute()
         progress.say(describe(f"test at step {step}", self.scores))
         if not math.isfinite(self.scores.get("loss", 0.0)):
-            self.fetch_pending(step)  # names the first step whose loss is not finite; none did if the last update was it
+            self.fetch_pending(step)  # names the first step whose loss is not finite, unless it was the last update
             self.give_up(f"the loss on the test set is {self.scores['loss']} at step {step}")
         if self.writer is not None:
             if not self.writer.has(step, "test"):
@@ -342,6 +359,7 @@ class _Run:
             if step == self.experiment.steps or began - self.drawn > DRAW_EVERY:
                 drawn = self.experiment.task.draw(state, metrics, self.test)
                 save_figures(self.workdir / "figures", {"curves": figures.curves(self.writer.rows), **drawn})
+                film.write_film(self.workdir)
                 self.drawn = time.perf_counter()
         progress.pause(time.perf_counter() - began)
 

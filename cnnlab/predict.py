@@ -7,11 +7,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
-from cnnlab import parallel
+from cnnlab import figures, loop, parallel
 from cnnlab.data.pictures import SUFFIXES, CorruptPicture
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
+from cnnlab.film import as_png
+from cnnlab.inspect.layers import class_number
 from cnnlab.state import TrainState
 from cnnlab.writer import save_figures, write_whole
 
@@ -67,6 +70,54 @@ def predict(experiment: Experiment, state: TrainState, files: list[Path]) -> tup
         image = np.stack(chunk + [chunk[-1]] * (size - len(chunk)))
         rows += experiment.task.describe(jax.device_get(step(state, {"image": image})))[: len(chunk)]
     return read, pictures, rows
+
+
+def predict_and_say(
+    experiment: Experiment, workdir: Path, which: str, pattern: str | None, options: ConfigDict
+) -> None:
+    """What the command line asks for: of picture files their classes, or, of a task that makes pictures, samples.
+
+    Args:
+      experiment: the workdir's.
+      workdir: the run's folder.
+      which: "latest" or "best" checkpoint.
+      pattern: of --input; a task that makes pictures needs none.
+      options: the fields "num_samples" and "label" of `configs.options_of`.
+    """
+    makes = hasattr(experiment.task, "sample")
+    if not makes and options.label:
+        raise UserError(f"config.label is for nets that make pictures, and {experiment.name} is none")
+    if makes and pattern is None:
+        sample_and_save(experiment, loop.restored_state(experiment, workdir, which), workdir, options)
+    else:
+        files = find_pictures(pattern)
+        predict_and_save(experiment, loop.restored_state(experiment, workdir, which), workdir, files)
+
+
+def sample_and_save(experiment: Experiment, state: TrainState, workdir: Path, options: ConfigDict) -> None:
+    """Makes pictures and writes each as samples/NUMBER.png, and all on figures/predictions.png.
+
+    Raises:
+      UserError: an unknown class, or one for a net that makes pictures of no class; fewer than one sample.
+    """
+    task, count = experiment.task, options.num_samples
+    if count < 1:
+        raise UserError(f"config.num_samples is {count}; it must be positive")
+    if options.label and not task.class_names:
+        raise UserError(f"config.label is {options.label!r}, and {experiment.name} makes pictures of no class")
+    label = class_number(options.label, task.class_names) if options.label else None
+    keys, labels = task.fixed(count, label)
+    step, size = jax.jit(task.sample), experiment.eval_batch_size
+    samples = []
+    for start in range(0, count, size):
+        part = None if labels is None else labels[start : start + size]
+        samples += list(np.asarray(step(state, keys[start : start + size], part)))
+    for number, sample in enumerate(samples):
+        write_whole(workdir / "samples" / f"{number:05}.png", as_png(sample))
+    names = [task.class_names[i] for i in labels] if labels is not None else [""] * count
+    sheet = figures.contact_sheet(samples[:SHEET], names[:SHEET], f"{experiment.name}: samples")
+    save_figures(workdir / "figures", {"predictions": sheet})
+    print(f"written: {count} pictures in {workdir / 'samples'}, {workdir / 'figures' / 'predictions.png'}")
 
 
 def predict_and_save(experiment: Experiment, state: TrainState, workdir: Path, files: list[Path]) -> None:

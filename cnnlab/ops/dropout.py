@@ -1,9 +1,27 @@
 """Dropout: Hinton, Srivastava, Krizhevsky, Sutskever, Salakhutdinov 2012."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+_places = contextvars.ContextVar("places", default=None)
+
+
+@contextlib.contextmanager
+def by_example(position: Int[Array, " n"]) -> Iterator[None]:
+    """What is traced within draws each example's fate from its place in the global batch, however many devices share
+    the work. Elsewhere a batch is drawn as a whole, which is quicker.
+    """
+    token = _places.set(position)
+    try:
+        yield
+    finally:
+        _places.reset(token)
 
 
 class Dropout(nn.Module):
@@ -25,5 +43,10 @@ class Dropout(nn.Module):
             raise ValueError(f"the rate of dropout is {self.rate}; it must be at least 0 and less than 1")
         if not train or dropped == 0:
             return x
-        bits = jax.random.bits(self.make_rng("dropout"), x.shape, jnp.uint8)
+        key, places = self.make_rng("dropout"), _places.get()
+        if places is None:
+            bits = jax.random.bits(key, x.shape, jnp.uint8)
+        else:
+            own = jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
+            bits = jax.vmap(lambda key: jax.random.bits(key, x.shape[1:], jnp.uint8))(own)
         return jnp.where(bits >= dropped, x * (256 / (256 - dropped)), 0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.ops.dropout import Dropout
+from cnnlab.ops.dropout import Dropout, by_example
 
 
 def dropped(rate, x, train=True):
@@ -31,3 +31,16 @@ def test_nothing_falls_in_evaluation_or_at_rate_0():
 def test_a_rate_out_of_range(rate):
     with pytest.raises(ValueError, match=f"the rate of dropout is {rate}; it must be at least 0 and less than 1"):
         dropped(rate, jnp.ones((2, 2)))
+
+
+def test_by_example_a_share_of_a_batch_draws_what_the_whole_does():
+    x, layer = jnp.ones((8, 50)), Dropout(0.5)
+
+    def drop(part):
+        with by_example(jnp.arange(8)[part]):
+            return layer.apply({}, x[part], train=True, rngs={"dropout": jax.random.key(0)})
+
+    whole = drop(slice(None))
+    np.testing.assert_array_equal(whole[4:], drop(slice(4, 8)))
+    assert len({row.tobytes() for row in np.asarray(whole)}) == 8
+    assert 0.4 < np.mean(np.asarray(whole) == 0) < 0.6
