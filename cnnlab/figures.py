@@ -73,3 +73,26 @@ def contact_sheet(pictures: Sequence[np.ndarray], titles: Sequence[str], heading
         axes.set_title(title, fontsize=8)
         axes.axis("off")
     return figure
+
+
+def neighbours_figure(
+    samples: Float[np.ndarray, "n h w c"],
+    neighbours: Float[np.ndarray, "n k h w c"],
+    distances: Float[np.ndarray, "n k"],
+) -> Figure:
+    """Samples, each at the left of a row of the training pictures that are nearest to it, under their distances.
+
+    A model that has only learnt its training pictures by heart shows them again, at distances near 0.
+
+    Args:
+      samples: pictures from 0 to 1.
+      neighbours: of each, the nearest first; see `metrics/manifold.py`.
+      distances: in L2, over all pixels.
+    """
+    count, k = distances.shape
+    pictures, titles = [], []
+    for i in range(count):
+        pictures += [samples[i], *neighbours[i]]
+        titles += [f"sample {i + 1}", *(f"{distance:.2f} away" for distance in distances[i])]
+    heading = f"Samples, and the {f'{k} training pictures' if k > 1 else 'training picture'} nearest to each"
+    return contact_sheet(pictures, titles, heading, k + 1)

@@ -114,3 +114,21 @@ def test_grey_pictures_keep_their_greys():
     """A picture is not stretched from black to white on its own."""
     figure = figures.contact_sheet([np.full((2, 2, 1), 7, np.uint8), np.full((2, 2, 1), 0.5)], ["", ""], "Greys")
     assert [axes.images[0].get_clim() for axes in figure.axes] == [(0, 255), (0, 1)]
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_neighbours_stand_beside_their_sample(k):
+    samples = np.linspace(0, 1, 3)[:, None, None, None] * np.ones((1, 4, 4, 1))
+    neighbours = np.arange(3 * k).reshape(3, k, 1, 1, 1) / 100 * np.ones((1, 1, 4, 4, 1))
+    figure = figures.neighbours_figure(samples, neighbours, np.arange(3.0 * k).reshape(3, k))
+    assert len(figure.axes) == 3 * (k + 1)
+    assert [axes.get_title() for axes in figure.axes[k + 1 : 2 * k + 2]] == [
+        "sample 2",
+        *(f"{k + i:.2f} away" for i in range(k)),
+    ]
+    values = [np.asarray(axes.images[0].get_array()).max() for axes in figure.axes[k + 1 : 2 * k + 2]]
+    np.testing.assert_allclose(values, [0.5, *((k + i) / 100 for i in range(k))])
+    columns = figure.axes[0].get_subplotspec().get_gridspec().ncols
+    assert columns == k + 1
+    assert ("training pictures" in figure.get_suptitle()) == (k > 1)
+    save(figure)

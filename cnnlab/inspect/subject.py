@@ -38,9 +38,14 @@ class Subject:
         return self.experiment.task.model
 
     @functools.cached_property
+    def state(self) -> TrainState:
+        """The trained state."""
+        return self.restore()
+
+    @property
     def variables(self) -> PyTree:
         """The network's trained variables."""
-        return self.restore().variables
+        return self.state.variables
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -9,13 +9,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from cnnlab.ops.activations import current_rule
 from cnnlab.ops.forms import tuned
 
 
 class LRN(nn.Module):
     """b = a / (k + α Σ a²)^β, the sum over `size` neighbouring channels (Krizhevsky et al. 2012, section 3.3).
 
-    The defaults are AlexNet's. Caffe and PyTorch divide α by `size`; the paper does not.
+    The defaults are AlexNet's. Caffe and PyTorch divide α by `size`; the paper does not. Within
+    `backward_rule("deconvnet")` it gives back what comes to it.
 
     Attributes:
       size: how many channels, the own in the middle; fewer at the ends.
@@ -29,13 +31,27 @@ class LRN(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        if tuned():
-            return normalise(x, self.size, self.k, self.alpha, self.beta)
-        before = (self.size - 1) // 2
-        sides = [(0, 0), (0, 0), (0, 0), (before, self.size - 1 - before)]
-        zero = np.zeros((), x.dtype)  # numpy's: under jit JAX knows the sum, and its gradient, only by a known start
-        squares = lax.reduce_window(jnp.square(x), zero, lax.add, (1, 1, 1, self.size), (1, 1, 1, 1), sides)
-        return x * (self.k + self.alpha * squares) ** -self.beta
+        y = _normalised(x, self.size, self.k, self.alpha, self.beta)
+        return _passed(x, y) if current_rule() == "deconvnet" else y
+
+
+def _normalised(x: Array, size: int, k: float, alpha: float, beta: float) -> Array:
+    if tuned():
+        return normalise(x, size, k, alpha, beta)
+    before = (size - 1) // 2
+    sides = [(0, 0), (0, 0), (0, 0), (before, size - 1 - before)]
+    zero = np.zeros((), x.dtype)  # numpy's: under jit JAX knows the sum, and its gradient, only by a known start
+    squares = lax.reduce_window(jnp.square(x), zero, lax.add, (1, 1, 1, size), (1, 1, 1, 1), sides)
+    return x * (k + alpha * squares) ** -beta
+
+
+@jax.custom_vjp
+def _passed(x: Array, y: Array) -> Array:
+    """y, whose cotangent goes to x unchanged and past all that y was made by."""
+    return y
+
+
+_passed.defvjp(lambda x, y: (y, None), lambda _, g: (g, jnp.zeros_like(g)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))

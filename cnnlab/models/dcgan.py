@@ -1,0 +1,199 @@
+"""DCGAN: Radford, Metz, Chintala 2015: generative adversarial nets of strided convolutions and batch normalisation.
+
+No pooling and no hidden fully connected layers: the generator's maps grow by fractionally strided convolutions, the
+discriminator's shrink by strided ones (section 3, figure 1). The defaults are the paper's networks for 64×64 colour
+pictures, with 18,885,760 parameters in the generator and 17,232,768 in the discriminator. What the paper leaves open
+follows the authors' published code: no biases beside batch normalisation, gains from N(1, 0.02), and the projected
+noise normalised unit by unit.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from cnnlab.errors import UserError
+from cnnlab.models.gan import join_label
+from cnnlab.ops.activations import leaky_relu, relu
+from cnnlab.ops.batch_norm import BatchNorm
+from cnnlab.ops.conv import Conv
+from cnnlab.ops.conv_transpose import ConvTranspose
+
+INIT = nn.initializers.normal(0.02)
+HALVES = {"kernel": 5, "stride": 2, "padding": 2, "kernel_init": INIT}  # maps of half, or twice, the height and width
+
+
+def gains(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+    """The initialiser of batch normalisation's scales: N(1, 0.02)."""
+    return 1 + INIT(key, shape, dtype)
+
+
+class Projection(nn.Module):
+    """Noise to the first maps: a linear layer, batch normalisation of each unit, rectifiers.
+
+    Attributes:
+      shape: height, width and channels of the maps.
+      dtype: of the computation; parameters are float32.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "n d"], *, train: bool) -> Float[Array, "n h w c"]:
+        height, width, features = self.shape
+        linear = nn.Dense(height * width * features, False, kernel_init=INIT, dtype=self.dtype, name="linear")
+        x = BatchNorm(scale_init=gains, name="bn")(linear(z), train=train)
+        return relu(x).reshape(-1, *self.shape)
+
+
+class Up(nn.Module):
+    """Maps twice as large: a fractionally strided convolution, batch normalisation, rectifiers.
+
+    Attributes:
+      features: output channels.
+      dtype: of the computation; parameters are float32.
+    """
+
+    features: int
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 k"]:
+        x = ConvTranspose(self.features, **HALVES, use_bias=False, dtype=self.dtype, name="conv")(x)
+        return relu(BatchNorm(scale_init=gains, name="bn")(x, train=train))
+
+
+class Generator(nn.Module):
+    """Noise to pictures between `low` = −1 and `high` = 1.
+
+    The noise is projected to maps of widths[0] channels, called "layer1". Each further layer doubles height and width:
+    layer2 with widths[1] channels, layer3, …, and last "output", which gives the pictures through a tanh.
+
+    Attributes:
+      shape: height, width and channels of the pictures.
+      widths: channels of the layers, from the smallest maps on. With (128, 64) pictures of 28×28 start from 7×7, with
+        (512, 256, 128) those of 32×32 from 4×4.
+      noise: numbers of noise a picture.
+      num_classes: the classes on which it is conditional; 0: none. The class is joined to the noise.
+      dtype: of the computation; parameters are float32.
+
+    `label` is passed over where there are no classes, `condition` always.
+
+    Raises:
+      UserError: the pictures cannot be halved once for each of the widths.
+    """
+
+    shape: tuple[int, int, int] = (64, 64, 3)
+    widths: tuple[int, ...] = (1024, 512, 256, 128)
+    noise: int = 100
+    num_classes: int = 0
+    dtype: DTypeLike | None = None
+
+    low, high = -1.0, 1.0
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """The shape of one example's noise."""
+        return (self.noise,)
+
+    @nn.compact
+    def __call__(
+        self,
+        z: Float[Array, "n d"],
+        condition: Float[Array, "n h w c"] | None = None,
+        label: Int[Array, " n"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "n h w c"]:
+        (height, width, channels), scale = self.shape, 2 ** len(self.widths)
+        if height % scale or width % scale or not self.widths:
+            raise UserError(
+                f"DCGAN's {len(self.widths)} widths double the maps as often; pictures of {height}×{width} cannot be "
+                f"halved so often: take other widths or pictures of a multiple of {scale}"
+            )
+        x = join_label(z, label, self.num_classes)
+        start = (height // scale, width // scale, self.widths[0])
+        x = Projection(start, dtype=self.dtype, name="layer1")(x, train=train)
+        for number, features in enumerate(self.widths[1:], 2):
+            x = Up(features, dtype=self.dtype, name=f"layer{number}")(x, train=train)
+        x = ConvTranspose(channels, **HALVES, use_bias=False, dtype=self.dtype, name="output")(x)
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class Down(nn.Module):
+    """Maps half as large: a strided convolution, normalisation, leaky rectifiers.
+
+    Attributes:
+      features: output channels.
+      norm: see `Discriminator`.
+      use_bias: whether the convolution has biases.
+      dtype: of the computation; parameters are float32.
+    """
+
+    features: int
+    norm: str
+    use_bias: bool
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 k"]:
+        conv = Conv(self.features, **HALVES, use_bias=self.use_bias, dtype=self.dtype, name="conv")
+        x = spectral(conv, x, train=train) if self.norm == "spectral" else conv(x)
+        if self.norm == "batch":
+            x = BatchNorm(scale_init=gains, name="bn")(x, train=train)
+        return leaky_relu(x)
+
+
+class Discriminator(nn.Module):
+    """Pictures to logits that they are real. The layers are layer1, layer2, … and "output"; each halves the maps.
+
+    Attributes:
+      widths: channels of the layers.
+      norm: "batch": batch normalisation but on the first layer, as in the paper. "spectral": all weights divided by
+        their largest singular value instead (Miyato, Kataoka, Koyama, Yoshida 2018); training moves its estimate, which
+        is in "batch_stats". "none": the critic of a Wasserstein GAN with gradient penalty, whose penalty is of each
+        picture alone (Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville 2017, section 4).
+      num_classes: the classes on which it is conditional; 0: none. The class is joined to the picture as planes.
+      dtype: of the computation; parameters are float32.
+
+    `label` is passed over where there are no classes, `condition` always.
+
+    Raises:
+      UserError: an unknown norm.
+    """
+
+    widths: tuple[int, ...] = (128, 256, 512, 1024)
+    norm: str = "batch"
+    num_classes: int = 0
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "n h w c"],
+        condition: Float[Array, "n h w c"] | None = None,
+        label: Int[Array, " n"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, " n"]:
+        if self.norm not in ("batch", "spectral", "none"):
+            raise UserError(f'the norm of DCGAN\'s discriminator is "{self.norm}"; it must be batch, spectral or none')
+        use_bias = self.norm != "batch"
+        x = join_label(x, label, self.num_classes)
+        for number, features in enumerate(self.widths, 1):
+            norm = "none" if self.norm == "batch" and number == 1 else self.norm
+            x = Down(features, norm, use_bias, dtype=self.dtype, name=f"layer{number}")(x, train=train)
+        x = x.reshape(x.shape[0], -1)
+        linear = nn.Dense(1, use_bias, kernel_init=INIT, dtype=self.dtype, name="output")
+        logits = spectral(linear, x, train=train) if self.norm == "spectral" else linear(x)
+        return logits[:, 0].astype(jnp.float32)
+
+
+def spectral(layer: nn.Module, x: Float[Array, "n *s"], *, train: bool) -> Float[Array, "n *t"]:
+    """A bound layer applied with its weights divided by their largest singular value.
+
+    The value is found by one step of power iteration from where the last training step left it (Miyato et al. 2018,
+    section 2.1 and algorithm 1).
+    """
+    return nn.SpectralNorm(layer, name=f"{layer.name}_norm")(x, update_stats=train)

@@ -1,0 +1,41 @@
+"""The first adversarial nets on MNIST: fully connected, a generator against a discriminator of maxout units.
+
+Paper: Goodfellow et al., "Generative adversarial networks", 2014, section 5.
+Command: python launch.py --experiment=gan_mnist --data_dir=WHERE_TFDS_DATA_LIES
+Data: TFDS mnist; --mode=prepare downloads and builds it. Without MNIST: --config.data=digits, built in.
+For the scores that need a classifier: python launch.py --experiment=lenet_mnist --config.variant=modern
+--workdir=JUDGE, then --config.judge=JUDGE here.
+Expected: a Parzen-window log-likelihood of 225 ± 2, the paper's.
+Measured: the run was not made.
+"""
+
+from ml_collections import ConfigDict
+
+from cnnlab import gan_recipes
+from cnnlab.experiment import Experiment
+from cnnlab.models.adversaries import Adversaries
+from cnnlab.models.gan import Discriminator, Generator
+
+
+def get_config() -> ConfigDict:
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `gan_recipes.py`."""
+    config = gan_recipes.gan_fields()
+    config.data = "mnist"  # of TFDS; or "digits"
+    config.noise = 100  # numbers of noise that a picture is made of
+    config.generator = (1200, 1200)  # units of the generator's hidden layers
+    config.discriminator = (240, 240)  # maxout units of the discriminator's hidden layers, of 5 pieces each
+    config.average = 0.999  # decay of a moving average of the generator's weights, which makes the samples; 0: none
+    config.small.generator = (400, 400)  # units of the generator's hidden layers
+    config.small.discriminator = (120, 120)  # maxout units of the discriminator's hidden layers
+    return config
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The experiment of a configuration."""
+    size = config.small if config.data == "digits" else config
+
+    def nets(num_classes: int) -> Adversaries:
+        generator = Generator(hidden=tuple(size.generator), noise=config.noise, num_classes=num_classes)
+        return Adversaries((generator,), (Discriminator(hidden=tuple(size.discriminator), num_classes=num_classes),))
+
+    return gan_recipes.assemble(config, "gan_mnist", nets, gan_recipes.grey_data(config.data, "gan_mnist"), (28, 28, 1))

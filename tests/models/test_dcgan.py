@@ -1,0 +1,204 @@
+"""DCGAN: the paper's sizes, pictures of other sizes, normalisations, and the critic's second gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnlab.errors import UserError
+from cnnlab.models.dcgan import Discriminator, Generator
+from cnnlab.ops.forms import plain_forms
+from tests.small import count, random_array
+
+
+def variable_shapes(model, *shape):
+    label = jax.ShapeDtypeStruct(shape[:1], jnp.int32)
+    init = lambda x, label: model.init(jax.random.key(0), x, label=label)
+    return jax.eval_shape(init, jax.ShapeDtypeStruct(shape, jnp.float32), label)
+
+
+def test_parameters():
+    """By hand, from the paper's figure 1 and the authors' code: weights, and two numbers a normalised channel."""
+    start, weights = 4 * 4 * 1024, 25 * (1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3)
+    expected = 100 * start + 2 * start + weights + 2 * (512 + 256 + 128)
+    assert count(variable_shapes(Generator(), 1, 100)["params"]) == expected == 18_885_760
+    expected = weights + 2 * (256 + 512 + 1024) + start
+    assert count(variable_shapes(Discriminator(), 1, 64, 64, 3)["params"]) == expected == 17_232_768
+    # Without batch normalisation biases: one a channel, and the logit's.
+    for norm in ("spectral", "none"):
+        model = Discriminator(norm=norm)
+        expected = weights + start + 128 + 256 + 512 + 1024 + 1
+        assert count(variable_shapes(model, 1, 64, 64, 3)["params"]) == expected
+    # Ten classes are ten more numbers of noise, or planes.
+    assert count(variable_shapes(Generator(num_classes=10), 1, 100)["params"]) == 18_885_760 + 10 * start
+    planes = count(variable_shapes(Discriminator(num_classes=10), 1, 64, 64, 3)["params"])
+    assert planes == 17_232_768 + 10 * 25 * 128
+
+
+def layer_shapes(model, *shape):
+    """The output shape of each layer on an input of this shape."""
+    apply = lambda variables, x: model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
+    outputs = jax.eval_shape(apply, variable_shapes(model, *shape), jax.ShapeDtypeStruct(shape, jnp.float32))[1]
+    found = outputs["intermediates"]
+    return {name: out["__call__"][0].shape for name, out in found.items() if name != "__call__"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "widths", "sides"),
+    [
+        ((64, 64, 3), (1024, 512, 256, 128), (4, 8, 16, 32, 64)),
+        ((28, 28, 1), (128, 64), (7, 14, 28)),
+        ((32, 32, 3), (512, 256, 128), (4, 8, 16, 32)),
+        ((2, 2, 1), (8,), (1, 2)),
+    ],
+)
+def test_maps(shape, widths, sides):
+    maps = layer_shapes(Generator(shape=shape, widths=widths), 2, 100)
+    expected = {f"layer{i}": (2, sides[i - 1], sides[i - 1], width) for i, width in enumerate(widths, 1)}
+    assert maps == {**expected, "output": (2, *shape)}
+    maps = layer_shapes(Discriminator(widths=widths[::-1]), 2, *shape)
+    expected = {f"layer{i}": (2, sides[-1 - i], sides[-1 - i], width) for i, width in enumerate(widths[::-1], 1)}
+    assert maps == {**expected, "output": (2, 1)}
+
+
+SMALL = Generator(shape=(8, 8, 3), widths=(8, 4), noise=5)
+
+
+# One program a call, of lax's own forms, compiles faster than many; the forms for CPUs have tests of their own.
+
+
+def init(model, x, **inputs):
+    """Its variables."""
+    with plain_forms():
+        return jax.jit(lambda x, inputs: model.init(jax.random.key(0), x, **inputs))(x, inputs)
+
+
+def apply(model, variables, x, **inputs):
+    with plain_forms():
+        return jax.jit(lambda variables, x, inputs: model.apply(variables, x, **inputs))(variables, x, inputs)
+
+
+def train(model, variables, x):
+    """What the model gives in training, and its new batch statistics."""
+    step = lambda variables, x: model.apply(variables, x, train=True, mutable=["batch_stats"])
+    with plain_forms():
+        y, changed = jax.jit(step)(variables, x)
+    return y, changed.get("batch_stats", {})
+
+
+def test_the_generator_trains_and_stays_in_range():
+    z = random_array((6, 5))
+    variables = init(SMALL, z)
+    loud = {**variables, "params": jax.tree.map(lambda leaf: 30 * leaf, variables["params"])}
+    pictures, changed = train(SMALL, loud, z)
+    assert SMALL.low == -1 <= pictures.min() < -0.9
+    assert SMALL.high == 1 >= pictures.max() > 0.9
+    # Each unit of the projection is normalised by itself: 2·2·8 of them.
+    assert changed["layer1"]["bn"]["mean"].shape == (32,)
+    assert not np.allclose(changed["layer1"]["bn"]["mean"], 0)
+
+
+def test_initial_weights():
+    params = init(SMALL, random_array((1, 5)))["params"]
+    assert np.isclose(params["layer2"]["conv"]["kernel"].std(), 0.02, rtol=0.1)
+    assert np.isclose(params["layer1"]["bn"]["scale"].mean(), 1, atol=0.02)
+    assert 0.01 < params["layer1"]["bn"]["scale"].std() < 0.03
+
+
+def test_the_generator_and_the_strided_convolutions_are_transposes():
+    """ "output" is a fractionally strided convolution with the filters that it shows."""
+    z = random_array((1, 5))
+    variables = init(SMALL, z)
+    run = jax.jit(lambda v, z: SMALL.apply(v, z, capture_intermediates=True, mutable=["intermediates"]))
+    pictures, found = run(variables, z)
+    maps = found["intermediates"]["layer2"]["__call__"][0]
+    kernel = np.asarray(variables["params"]["output"]["kernel"])
+    canvas = np.zeros((11, 11, 3))
+    for i in range(4):
+        for j in range(4):
+            canvas[2 * i : 2 * i + 5, 2 * j : 2 * j + 5] += np.einsum("c,uvck->uvk", maps[0, i, j], kernel)
+    assert np.allclose(pictures[0], np.tanh(canvas[2:10, 2:10]), atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["batch", "spectral", "none"])
+def test_norms(norm):
+    model = Discriminator(widths=(4, 6), norm=norm)
+    x = random_array((5, 8, 8, 3))
+    variables = init(model, x)
+    collections = {"batch": {"layer2"}, "spectral": {"layer1", "layer2", "output_norm"}, "none": set()}[norm]
+    assert set(variables.get("batch_stats", {})) == collections
+    logits, changed = train(model, variables, x)
+    assert logits.shape == (5,)
+    assert jax.tree.structure(changed) == jax.tree.structure(variables.get("batch_stats", {}))
+    # A picture's logit depends on its neighbours by batch normalisation only.
+    alone, _ = train(model, variables, x[:1])
+    assert np.allclose(alone, logits[:1], atol=1e-6) == (norm != "batch")
+
+
+def test_the_spectral_norm_of_each_layer_becomes_one():
+    model = Discriminator(widths=(4, 6), norm="spectral")
+    x = random_array((2, 8, 8, 3))
+    variables = init(model, x)
+    step = jax.jit(lambda variables: model.apply(variables, x, train=True, mutable=["batch_stats"])[1])
+    for _ in range(100):
+        variables = {**variables, **step(variables)}
+    largest = lambda kernel: np.linalg.svd(np.asarray(kernel).reshape(-1, kernel.shape[-1]))[1][0]
+    params, found = variables["params"], variables["batch_stats"]["layer2"]["conv_norm"]
+    assert np.isclose(found["conv/kernel/sigma"], largest(params["layer2"]["conv"]["kernel"]), rtol=1e-3)
+    # The logits are those of a network without it that has the divided weights.
+    divided = jax.tree.map(lambda leaf: leaf / largest(leaf) if leaf.ndim > 1 else leaf, params)
+    plain = apply(model.clone(norm="none"), {"params": divided}, x)
+    assert np.allclose(apply(model, variables, x), plain, rtol=1e-2)
+
+
+def test_the_critics_second_gradients():
+    """The gradient of a gradient penalty by the weights, against lax's own forms."""
+    model = Discriminator(widths=(4, 6), norm="none")
+    x = random_array((2, 16, 16, 3))
+    params = init(model, x)["params"]
+
+    def penalty(params):
+        slopes = jax.grad(lambda x: model.apply({"params": params}, x, train=True).sum())(x)
+        return jnp.mean((jnp.sqrt((slopes**2).sum((1, 2, 3))) - 1) ** 2)
+
+    with plain_forms():
+        expected = jax.jit(jax.grad(penalty))(params)
+    found = jax.jit(jax.grad(lambda params: penalty(params)))(params)
+    assert expected["layer1"]["conv"]["kernel"].any()
+    same = lambda a, b: np.allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(b).max()))
+    assert jax.tree.all(jax.tree.map(same, found, expected))
+
+
+def test_classes():
+    x, labels = random_array((2, 8, 8, 3)), jnp.array([0, 2])
+    model = Discriminator(widths=(4,), num_classes=3)
+    variables = init(model, x, label=labels)
+    logits = apply(model, variables, jnp.concatenate([x, x]), label=jnp.array([0, 2, 0, 1]))
+    assert np.isclose(logits[0], logits[2])
+    assert not np.isclose(logits[1], logits[3])
+    model = SMALL.clone(num_classes=3)
+    z = random_array((2, 5))
+    variables = init(model, z, label=labels)
+    pictures = apply(model, variables, jnp.concatenate([z, z]), label=jnp.array([0, 2, 0, 1]))
+    assert np.allclose(pictures[0], pictures[2])
+    assert not np.allclose(pictures[1], pictures[3], atol=1e-6)
+    with pytest.raises(UserError, match="it needs the label"):
+        apply(model, variables, z)
+
+
+def test_half_precision_gives_float32():
+    z = random_array((2, 5))
+    model = SMALL.clone(dtype=jnp.bfloat16)
+    variables = init(model, z)
+    pictures, _ = train(model, variables, z)
+    model = Discriminator(widths=(4,), norm="spectral", dtype=jnp.bfloat16)
+    logits = apply(model, init(model, pictures), pictures)
+    assert pictures.dtype == logits.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
+def test_errors():
+    with pytest.raises(UserError, match=r"pictures of 28×28 cannot be halved so often: .* a multiple of 16"):
+        variable_shapes(Generator(shape=(28, 28, 1)), 1, 100)
+    with pytest.raises(UserError, match='the norm of DCGAN\'s discriminator is "layer"'):
+        variable_shapes(Discriminator(norm="layer"), 1, 8, 8, 3)
