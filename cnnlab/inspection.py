@@ -5,16 +5,42 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cnnlab import configs, loop
+from cnnlab import configs, loop, report
 from cnnlab.errors import UserError, nearest
 from cnnlab.experiment import Experiment
-from cnnlab.inspect import augment, linear
+from cnnlab.inspect import (
+    adversarial,
+    augment,
+    correspondence,
+    deconvnet,
+    features,
+    filters,
+    gradients,
+    inversion,
+    linear,
+    maximise,
+    occlusion,
+    statistics,
+)
 from cnnlab.inspect.subject import Subject
 from cnnlab.predict import find_pictures
 from cnnlab.writer import save_figures
 
 # By the names that --config.inspect takes. Each is a function of a subject and the options: figures by their names.
-FIGURES = {"augment": augment.draw, "linear": linear.draw}
+FIGURES = {
+    "adversarial": adversarial.draw,
+    "augment": augment.draw,
+    "correspondence": correspondence.draw,
+    "deconvnet": deconvnet.draw,
+    "features": features.draw,
+    "filters": filters.draw,
+    "gradients": gradients.draw,
+    "inversion": inversion.draw,
+    "linear": linear.draw,
+    "maximise": maximise.draw,
+    "occlusion": occlusion.draw,
+    "statistics": statistics.draw,
+}
 
 
 def subject_of(
@@ -40,7 +66,7 @@ def subject_of(
 
 
 def inspect_and_save(subject: Subject, workdir: Path, options: ConfigDict) -> None:
-    """Draws one of `FIGURES` into the workdir's figures/.
+    """Draws one of `FIGURES` into the workdir's figures/, or writes all of them as one page, report.html.
 
     Args:
       subject: the network and its pictures.
@@ -51,9 +77,13 @@ def inspect_and_save(subject: Subject, workdir: Path, options: ConfigDict) -> No
       UserError: there is no figure of that name, or an option is out of its range.
     """
     name = options.inspect
-    if name not in FIGURES:
-        near = nearest(name, FIGURES)
-        raise UserError(f"there is no --config.inspect={name}{near or ': it is one of ' + ', '.join(FIGURES)}")
+    known = [*FIGURES, "report"]
+    if name not in known:
+        near = nearest(name, known)
+        raise UserError(f"there is no --config.inspect={name}{near or ': it is one of ' + ', '.join(known)}")
+    if name == "report":
+        print(f"written: {report.write(subject, workdir, options, FIGURES)}")
+        return
     drawn = FIGURES[name](subject, options)
     save_figures(workdir / "figures", drawn)
     for figure in drawn:

@@ -13,15 +13,31 @@ from cnnlab.ops.receptive_field import Field, extend
 
 @dataclass(frozen=True)
 class Axis:
-    """What an array's elements see along one spatial dimension of the network's input. `Field.start` is not followed.
+    """What an array's elements see along one spatial dimension of the network's input.
 
     Attributes:
       field: of one element.
       dim: the array's dimension that runs along this one; None where all elements see the same pixels.
+      whole: whether something that all elements see alike, such as a mean, has been added to what each sees around its
+        own place. The field's start and end then say nothing.
     """
 
     field: Field
     dim: int | None
+    whole: bool = False
+
+    def pixels(self, place: int, size: int) -> tuple[int, int]:
+        """The first pixel that the element at `place` sees, and the one after the last; those outside are padding.
+
+        It is the whole input, of `size` pixels, where all elements see the same ones.
+
+        >>> Axis(Field(size=7, jump=2, start=-3), dim=1).pixels(0, size=20)
+        (-3, 4)
+        """
+        if self.dim is None or self.whole:
+            return 0, size
+        start = self.field.start + place * self.field.jump
+        return math.floor(start), math.ceil(start + self.field.size)
 
     def shifted(self, by: int) -> "Axis":
         """The same with `by` dimensions more in front; None where its own is gone."""
@@ -36,12 +52,14 @@ Reach = tuple[Axis, ...]
 class Move:
     """Where a dimension of the input goes in the output, and the window that slides along it (`kernel`, `stride`).
 
-    `spread` is the number of places that each element has after zeros were put between them.
+    `padding` is the places added before the first, negative where places are cut off. `spread` is the number of places
+    that each element has after zeros were put between them, padding not counted.
     """
 
     dim: int
     kernel: int = 1
     stride: int | Fraction = 1
+    padding: int = 0
     spread: int = 1
 
 
@@ -55,18 +73,23 @@ def pixels(rank: int) -> Reach:
 
 
 def merge(reaches: Sequence[Reach]) -> Reach:
-    """The reach of what is computed from several arrays elementwise: the largest field.
+    """The reach of what is computed from several arrays elementwise: the smallest field that holds theirs.
 
-    >>> small, large = Axis(Field(3, jump=2), dim=1), Axis(Field(9, jump=2), dim=None)
+    >>> small, large = Axis(Field(3, jump=2, start=-1), dim=1), Axis(Field(7, jump=2, start=-3), dim=1)
     >>> merge([(small,), (), (large,)])
-    (Axis(field=Field(size=9, jump=2, start=0), dim=1),)
+    (Axis(field=Field(size=7, jump=2, start=-3), dim=1, whole=False),)
     """
     return tuple(_merge_axis(axes) for axes in zip(*filter(None, reaches), strict=True))
 
 
 def _merge_axis(axes: Sequence[Axis]) -> Axis:
-    placed = next((axis for axis in axes if axis.dim is not None), axes[0])
-    return replace(placed, field=replace(placed.field, size=max(axis.field.size for axis in axes)))
+    placed = [axis for axis in axes if axis.dim is not None] or axes
+    first = placed[0].field
+    start = min(axis.field.start for axis in placed)
+    end = max(axis.field.start + axis.field.size for axis in placed)
+    size = max(end - start, *(axis.field.size for axis in axes))
+    whole = len(placed) < len(axes) or any(axis.whole for axis in axes)
+    return Axis(Field(size, first.jump, start), placed[0].dim, whole)
 
 
 def reach_through(eqn: JaxprEqn, ins: Sequence[Reach]) -> Reach:
@@ -88,7 +111,8 @@ def _move_axis(axis: Axis, moves: Moves, shape: Sequence[int]) -> Axis:
     move = moves[axis.dim]
     # Of `kernel` neighbouring places, every `spread`-th has an element; the others are zeros and see nothing.
     kernel = (move.kernel - 1) // move.spread + 1
-    return Axis(extend(axis.field, kernel, _whole(Fraction(move.stride) / move.spread)), move.dim)
+    stride = _whole(Fraction(move.stride) / move.spread)
+    return replace(axis, field=extend(axis.field, kernel, stride, move.padding // move.spread), dim=move.dim)
 
 
 def _whole(number: Fraction) -> int | Fraction:
@@ -115,16 +139,20 @@ def _convolution(eqn: JaxprEqn) -> Moves:
     moves = {numbers.lhs_spec[0]: Move(numbers.out_spec[0])}
     for i, stride in enumerate(params["window_strides"]):
         size = (kernel[numbers.rhs_spec[2 + i]] - 1) * params["rhs_dilation"][i] + 1
-        moves[numbers.lhs_spec[2 + i]] = Move(numbers.out_spec[2 + i], size, stride, params["lhs_dilation"][i])
+        before, spread = int(params["padding"][i][0]), params["lhs_dilation"][i]
+        moves[numbers.lhs_spec[2 + i]] = Move(numbers.out_spec[2 + i], size, stride, before, spread)
     return moves
 
 
 def _window(params: dict[str, Any]) -> Moves:
     """Pooling: `reduce_window` and its kin. A window over channels has the size 1 along the spatial dimensions."""
-    sizes, strides = params["window_dimensions"], params["window_strides"]
-    dilations = params.get("window_dilation", (1,) * len(sizes))
-    windows = enumerate(zip(sizes, strides, dilations, strict=True))
-    return {dim: Move(dim, (size - 1) * dilation + 1, stride) for dim, (size, stride, dilation) in windows}
+    sizes, strides, sides = params["window_dimensions"], params["window_strides"], params["padding"]
+    dilations, spreads = (params.get(key, (1,) * len(sizes)) for key in ("window_dilation", "base_dilation"))
+    windows = enumerate(zip(sizes, strides, sides, dilations, spreads, strict=True))
+    return {
+        dim: Move(dim, (size - 1) * dilation + 1, stride, int(before), spread)
+        for dim, (size, stride, (before, _), dilation, spread) in windows
+    }
 
 
 def _without(gone: Sequence[int], rank: int) -> Moves:
@@ -153,7 +181,7 @@ def _reshape(shape: Sequence[int], out: Sequence[int]) -> Moves:
     Dimensions that are merged with others are seen whole: of a flattened picture, every element counts as seeing all.
 
     >>> _reshape((1, 8, 6, 3), (1, 4, 2, 18))
-    {1: Move(dim=1, kernel=2, stride=2, spread=1)}
+    {1: Move(dim=1, kernel=2, stride=2, padding=0, spread=1)}
     """
     moves, i, j = {}, 0, 0
     while i < len(shape) and j < len(out) and math.prod(shape):
@@ -171,12 +199,13 @@ def _reshape(shape: Sequence[int], out: Sequence[int]) -> Moves:
 
 
 def _slice(eqn: JaxprEqn) -> Moves:
-    strides = eqn.params["strides"] or (1,) * eqn.invars[0].aval.ndim
-    return {dim: Move(dim, stride=stride) for dim, stride in enumerate(strides)}
+    starts, strides = eqn.params["start_indices"], eqn.params["strides"] or (1,) * eqn.invars[0].aval.ndim
+    return {dim: Move(dim, 1, stride, -start) for dim, (start, stride) in enumerate(zip(starts, strides, strict=True))}
 
 
 def _pad(eqn: JaxprEqn) -> Moves:
-    return {dim: Move(dim, spread=between + 1) for dim, (_, _, between) in enumerate(eqn.params["padding_config"])}
+    sides = enumerate(eqn.params["padding_config"])
+    return {dim: Move(dim, padding=int(before), spread=int(between) + 1) for dim, (before, _, between) in sides}
 
 
 # For the first operand; of further ones (a kernel, an initial value) every output sees the whole.

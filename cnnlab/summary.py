@@ -63,8 +63,8 @@ def summarize(model: nn.Module, x_shape: Sequence[int], **kwargs: Any) -> list[L
     Multiply-adds are those computed: a sparse table that is laid into a dense kernel counts as dense, padding counts as
     pixels, every branch of a conditional counts, and a loop of unknown length counts once. The zeros that a transposed
     convolution puts between its inputs do not count. Receptive fields are exact for convolution, pooling, elementwise
-    operations, slices and reshapes; where several inputs meet, the largest is taken. A sum over a spatial dimension
-    sees all of it, also the one in group normalization or in `jax.image.resize`.
+    operations, slices and reshapes; where several inputs meet, the smallest that holds theirs is taken. A sum over a
+    spatial dimension sees all of it, also the one in group normalization or in `jax.image.resize`.
 
     Args:
       model: called as `model.apply(variables, x, **kwargs)`, with `train=False` if its call has that argument.
@@ -74,17 +74,26 @@ def summarize(model: nn.Module, x_shape: Sequence[int], **kwargs: Any) -> list[L
     >>> summarize(nn.Conv(8, (3, 3), name="conv"), (1, 5, 5, 2))[0].multiply_adds
     3600
     """
-    if "train" in inspect.signature(type(model).__call__).parameters:
-        kwargs = {"train": False} | kwargs
-    jaxpr, params, modules = _trace(model, jax.ShapeDtypeStruct((1, *x_shape[1:]), jnp.float32), kwargs)
-    tally = _Tally()
-    # The inputs are the variables, one by one, and last x.
-    _walk(jaxpr, [()] * (len(jaxpr.invars) - 1) + [pixels(len(x_shape))], tally, owner=modules.index(()))
+    tally, params, modules = _tallied(model, x_shape, kwargs)
     own = _own_parameters(params, modules)
     outer = {modules.index(path[:depth]) for path in modules for depth in range(len(path)) if path[:depth] in modules}
     ran = [i for i in [*tally.outputs, *tally.multiply_adds] if i not in outer or tally.multiply_adds[i] or own[i]]
     names = ["/".join(path) or type(model).__name__ for path in modules]
     return [_layer(names[i], i, own[i], tally) for i in dict.fromkeys([*ran, *sorted(own)])]
+
+
+def reaches(model: nn.Module, x_shape: Sequence[int], **kwargs: Any) -> dict[str, Reach]:
+    """What the output of each module that runs sees of the input, by the modules' paths, the model's own left out.
+
+    Arguments as of `summarize`. Of a module that gives several arrays the first counts, of one that is called several
+    times the last call.
+
+    >>> height, width = reaches(nn.Sequential([nn.Conv(8, (3, 3))]), (1, 5, 5, 2))["layers_0"]
+    >>> height.pixels(place=0, size=5)
+    (-1, 2)
+    """
+    tally, _, modules = _tallied(model, x_shape, kwargs)
+    return {"/".join(modules[i]): reach for i, (_, reach) in tally.outputs.items() if modules[i]}
 
 
 def format_table(layers: Sequence[Layer]) -> str:
@@ -127,6 +136,17 @@ def report(experiment: Experiment) -> str:
         f"{experiment.name}: {type(experiment.task.model).__name__} on an input of {'×'.join(map(str, shape[1:]))}"
     )
     return f"{heading}\n{format_table(summarize(experiment.task.model, shape))}"
+
+
+def _tallied(model: nn.Module, x_shape: Sequence[int], kwargs: dict[str, Any]) -> tuple[_Tally, Any, list[Path]]:
+    """What a walk through the model has seen, the parameters' shapes, and the modules by the tally's indices."""
+    if "train" in inspect.signature(type(model).__call__).parameters:
+        kwargs = {"train": False} | kwargs
+    jaxpr, params, modules = _trace(model, jax.ShapeDtypeStruct((1, *x_shape[1:]), jnp.float32), kwargs)
+    tally = _Tally()
+    # The inputs are the variables, one by one, and last x.
+    _walk(jaxpr, [()] * (len(jaxpr.invars) - 1) + [pixels(len(x_shape))], tally, owner=modules.index(()))
+    return tally, params, modules
 
 
 def _trace(model: nn.Module, x: jax.ShapeDtypeStruct, kwargs: dict[str, Any]) -> tuple[Jaxpr, Any, list[Path]]:

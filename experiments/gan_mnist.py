@@ -1,4 +1,4 @@
-"""The first adversarial nets on MNIST: fully connected, a generator against a discriminator of maxout units.
+"""The first adversarial nets on MNIST: a fully connected generator against maxout units.
 
 Paper: Goodfellow et al., "Generative adversarial networks", 2014, section 5.
 Command: python launch.py --experiment=gan_mnist --data_dir=WHERE_TFDS_DATA_LIES

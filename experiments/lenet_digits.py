@@ -20,7 +20,9 @@ from cnnlab.data.distort import affine_distortion, translation
 from cnnlab.data.pictures import read_picture
 from cnnlab.data.preprocess import pad_and_scale
 from cnnlab.data.source import Source
+from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
+from cnnlab.inspect import attacks
 from cnnlab.models.lenet import LeNet, map_loss
 from cnnlab.optim import adam_cosine
 from cnnlab.tasks.classification import Classification, cross_entropy
@@ -34,6 +36,10 @@ def get_config() -> ConfigDict:
     config.batch_size = 64  # of all devices together, which must divide it
     config.eval_batch_size = 360  # likewise
     config.distort = False  # train on each digit scaled, turned or sheared, and moved, anew each time
+    config.attack = ConfigDict()  # adversarial training
+    config.attack.epsilon = 0.0  # how far adversaries may change a pixel, which is from 0 to 1; 0: there are none
+    config.attack.steps = 1  # 1: the fast gradient sign method; more: projected gradient ascent from a random start
+    config.attack.clean_weight = 0.5  # what the digits' loss counts before the attack; after it: the rest of 1
     config.epochs = 60.0  # passes over the training pictures
     config.learning_rate = 3e-3  # Adam's at the first step; it falls to 0 along half a cosine
     config.weight_decay = 0.0  # decoupled, times the learning rate
@@ -69,6 +75,8 @@ def assemble(
     """LeNet-5 on any pictures of 28×28 grey pixels; the experiments on other data use it too."""
     parallel.check_batch_size("config.batch_size", config.batch_size)
     parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    if not 0 <= config.attack.clean_weight < 1:
+        raise UserError(f"config.attack.clean_weight is {config.attack.clean_weight}; it must be from 0 to below 1")
     steps = round(config.epochs * train_examples / config.batch_size)
     rbf_loss = functools.partial(map_loss, j=config.j)
     return Experiment(
@@ -81,6 +89,8 @@ def assemble(
             class_names=class_names,
             loss=rbf_loss if config.variant == "paper" else cross_entropy,
             augment=distortion() if config.distort else None,
+            attack=adversary(config.attack.epsilon, config.attack.steps),
+            clean_weight=config.attack.clean_weight,
         ),
         train_data=train_data,
         test_data=test_data,
@@ -101,3 +111,18 @@ def distortion() -> Augment:
     """Planar affine changes, as in section III-C: scaling, squeezing, shearing, translation; and small turns."""
     affine = functools.partial(affine_distortion, degrees=10, gentle=(), scale=(0.0, 0.15))
     return compose(affine, functools.partial(translation, horizontal=(-0.06, 0.06), vertical=(-0.06, 0.06)))
+
+
+def adversary(epsilon: float, steps: int) -> attacks.Attack | None:
+    """What attacks the network in training, in the maximum norm; None for an ε of 0.
+
+    Raises:
+      UserError: ε or the number of steps is out of its range.
+    """
+    attacks.check_epsilon(epsilon, "linf", (), "config.attack.epsilon")
+    attacks.check_steps(steps, "config.attack.steps")
+    if steps == 1:
+        attack = lambda logits, x, labels, keys: attacks.fgsm(logits, x, labels, epsilon=epsilon)
+    else:
+        attack = functools.partial(attacks.pgd, epsilon=epsilon, steps=steps)
+    return attack if epsilon else None

@@ -10,7 +10,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnnlab.ops.activations import scaled_tanh
+from cnnlab.errors import UserError, nearest
+from cnnlab.ops.activations import relu, scaled_tanh
+from cnnlab.ops.dropout import Dropout
+
+ACTIVATIONS = {"tanh": scaled_tanh, "sigmoid": nn.sigmoid, "relu": relu}
 
 
 def uniform(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
@@ -24,20 +28,41 @@ class DeepBigSimpleNet(nn.Module):
     Attributes:
       hidden: units of the hidden layers h1, h2, …
       num_classes: number of outputs.
+      activation: of the hidden units: "tanh", the paper's 1.7159·tanh(2x/3), "sigmoid" or "relu".
+      kernel_init: of the weights; the biases are uniform in ±0.05 all the same.
+      input_dropout: the share of the pixels that is left out in training; the paper leaves out none.
+      dropout: likewise of the hidden units.
       dtype: of the computation; parameters are float32.
 
     Takes pictures of any size; the paper's are 29×29×1.
+
+    Raises:
+      UserError: the activation is unknown.
     """
 
     hidden: tuple[int, ...] = (2500, 2000, 1500, 1000, 500)
     num_classes: int = 10
+    activation: str = "tanh"
+    kernel_init: nn.initializers.Initializer = uniform
+    input_dropout: float = 0.0
+    dropout: float = 0.0
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"]:
+        if self.activation not in ACTIVATIONS:
+            near = nearest(self.activation, ACTIVATIONS) or f"; it must be one of {', '.join(ACTIVATIONS)}"
+            raise UserError(f'the activation is "{self.activation}"{near}')
+
+        def dense(units: int, name: str) -> nn.Dense:
+            inits = {"kernel_init": self.kernel_init, "bias_init": uniform}
+            return nn.Dense(units, dtype=self.dtype, name=name, **inits)
+
         x = x.reshape(x.shape[0], -1)
+        if self.input_dropout:
+            x = Dropout(self.input_dropout, name="drop0")(x, train=train)
         for number, units in enumerate(self.hidden, 1):
-            dense = nn.Dense(units, kernel_init=uniform, bias_init=uniform, dtype=self.dtype, name=f"h{number}")
-            x = scaled_tanh(dense(x))
-        last = nn.Dense(self.num_classes, kernel_init=uniform, bias_init=uniform, dtype=self.dtype, name="output")
-        return last(x).astype(jnp.float32)
+            x = ACTIVATIONS[self.activation](dense(units, f"h{number}")(x))
+            if self.dropout:
+                x = Dropout(self.dropout, name=f"drop{number}")(x, train=train)
+        return dense(self.num_classes, "output")(x).astype(jnp.float32)

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Key, PyTree, Real, UInt8
 from matplotlib.figure import Figure
 
 from cnnlab import figures
 from cnnlab.data.augment import Augment, keys_of
 from cnnlab.data.source import Source
+from cnnlab.inspect.attacks import Attack, Pictures
 from cnnlab.inspect.filters import first_layer_kernel
 from cnnlab.metrics.classification import ClassificationMetrics
 from cnnlab.state import TrainState
@@ -68,6 +70,10 @@ class Classification:
       class_names: in the order of the labels.
       loss: per example, of logits and labels.
       augment: `(keys, batch) → batch`, a key an example, in training only; see `data/augment.py`.
+      attack: `(logits, pictures from 0 to 1, labels, keys) → pictures from 0 to 1`, a key an example, in training only,
+        after `augment`: what it makes of a batch, against the network as it is at that step, is learnt from too.
+      clean_weight: with `attack`, what the loss of the pictures as they are counts; that of the attacked ones counts
+        1 − clean_weight. Goodfellow, Shlens, Szegedy 2014, section 6: 0.5; Madry et al. 2017: 0.
       auxiliary_weight: what each auxiliary classifier's loss counts beside the main one (0.3 in GoogLeNet).
       frozen: patterns of layers that stay as they are, their batch statistics too; see `transfer.py`.
       accumulate: parts that a device's share of a batch is computed in; see `make_train_step`.
@@ -81,6 +87,8 @@ class Classification:
     class_names: tuple[str, ...]
     loss: Loss = cross_entropy
     augment: Augment | None = None
+    attack: Attack | None = None
+    clean_weight: float = 0.5
     auxiliary_weight: float = 0.3
     frozen: tuple[str, ...] = ()
     accumulate: int = 1
@@ -103,6 +111,9 @@ class Classification:
         """The mean loss of a training batch, with its error rate and the model's new state; `rng` is the step's key."""
         if self.augment is not None:
             batch = self.augment(keys_of(jax.random.fold_in(rng, 0), batch["position"]), batch)
+        weights = None  # all alike
+        if self.attack is not None:
+            batch, weights = self._attacked(params, model_state, batch, rng)
         # Dropout must differ between the devices' shares: the first example's place in the batch tells them apart.
         dropout = jax.random.fold_in(jax.random.fold_in(rng, 1), batch["position"][0])
         with frozen_as_in_evaluation(self.frozen):
@@ -114,11 +125,36 @@ class Classification:
                 rngs={"dropout": dropout},
             )
         logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-        loss = self.loss(logits, batch["label"]).mean()
+        loss = jnp.average(self.loss(logits, batch["label"]), weights=weights)
         for beside in auxiliary:
-            loss += self.auxiliary_weight * self.loss(beside, batch["label"]).mean()
-        error = jnp.mean(jnp.argmax(logits, -1) != batch["label"])
+            loss += self.auxiliary_weight * jnp.average(self.loss(beside, batch["label"]), weights=weights)
+        error = jnp.average(jnp.argmax(logits, -1) != batch["label"], weights=weights)
         return loss, ({"error": error}, model_state)
+
+    def _attacked(
+        self, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
+    ) -> tuple[dict[str, Array], Float[Array, " n"] | None]:
+        """A batch and the attacked one after it, with the weight of each example; the attacked one alone with a clean
+        weight of 0.
+
+        The network is attacked in evaluation mode, so that what becomes of a picture depends neither on those beside it
+        nor on how many devices share the batch; batch normalisation's averages then must be of some use, as they are
+        after some steps. It is trained on both halves as one batch. No gradient flows through the attack.
+        """
+
+        def logits(variables: PyTree, pictures: Pictures) -> Float[Array, "n k"]:
+            return self.model.apply(variables, self.preprocess(255 * pictures), train=False)
+
+        keys = keys_of(jax.random.fold_in(rng, 2), batch["position"])
+        pictures = batch["image"].astype(jnp.float32)
+        network = Partial(logits, jax.lax.stop_gradient({"params": params, **model_state}))
+        attacked = {**batch, "image": 255 * self.attack(network, pictures / 255, batch["label"], keys)}
+        if self.clean_weight == 0:
+            return attacked, None
+        clean = {**batch, "image": pictures}
+        share = jnp.full(len(pictures), self.clean_weight, jnp.float32)
+        both = {name: jnp.concatenate([clean[name], attacked[name]]) for name in batch}
+        return both, jnp.concatenate([share, 1 - share])
 
     def train_step(
         self, state: TrainState, batch: Mapping[str, Array], rng: Key[Array, ""], reduce: Callable[[PyTree], PyTree]

@@ -9,10 +9,14 @@ import numpy as np
 import optax
 import pytest
 
+from cnnlab.data.augment import keys_of
 from cnnlab.data.source import ArraySource
+from cnnlab.errors import UserError
+from cnnlab.inspect import attacks
 from cnnlab.models.lenet import LeNet
 from cnnlab.ops.dropout import Dropout
 from cnnlab.tasks.classification import Classification, cross_entropy, smoothed_cross_entropy
+from experiments import lenet_digits
 
 NAMES = ("ant", "bee", "cat")
 KEY = jax.random.key(0)
@@ -42,6 +46,15 @@ class Beside(nn.Module):
     def __call__(self, x, *, train=False):
         logits = Offset(name="offset")(x)
         return (logits, -logits, 2 * logits) if train else logits
+
+
+class Normed(nn.Module):
+    """Logits that are normalised pixels."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = x.reshape(len(x), -1)
+        return nn.BatchNorm(use_running_average=not train, momentum=0.9, name="bn")(x)
 
 
 def task_of(class_names=NAMES, **options):
@@ -126,6 +139,126 @@ def test_augmentation_is_by_place_in_the_batch_in_training_only():
     state = task.init(KEY, batch)
     np.testing.assert_array_equal(task.eval_step(state, batch)["loss"], plain.eval_step(state, batch)["loss"])
     assert len(seen) == 16
+
+
+def towards(logits, x, labels, keys):
+    """Each picture's true class brightened by a number of its key, 0.04 of 1, which is a logit of 1.02, at most."""
+    bright = jax.vmap(lambda key: jax.random.uniform(key, (), maxval=0.04))(keys)
+    return x + bright[:, None, None, None] * jax.nn.one_hot(labels, 3)[:, None, None, :]
+
+
+@pytest.mark.parametrize("clean", [0.0, 0.25])
+def test_attacked_pictures_count_beside_the_clean_ones(clean):
+    batch = batch_of(LOGITS, LABELS)
+    task, plain = task_of(attack=towards, clean_weight=clean), task_of()
+    state = task.init(KEY, batch)
+    keys = keys_of(jax.random.fold_in(KEY, 2), batch["position"])
+    changed = 255 * np.asarray(towards(None, batch["image"] / 255, batch["label"], keys)) / 10
+    attacked = -np.log(softmax(changed[:, 0, 0])[range(4), LABELS])
+    unchanged = -np.log(softmax(LOGITS)[range(4), LABELS])
+    loss, (metrics, _) = task.loss_fn(state.params, {}, batch, KEY)
+    assert float(loss) == pytest.approx(clean * unchanged.mean() + (1 - clean) * attacked.mean(), rel=1e-5)
+    wrong = (changed[:, 0, 0].argmax(1) != LABELS).mean()
+    assert wrong < 3 / 4
+    assert float(metrics["error"]) == pytest.approx(clean * 3 / 4 + (1 - clean) * wrong)
+    losses = [in_parts(task, batch, KEY, parts) for parts in (1, 2, 4)]
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+    np.testing.assert_array_equal(task.eval_step(state, batch)["loss"], plain.eval_step(state, batch)["loss"])
+
+
+def test_auxiliary_classifiers_see_attacked_pictures_too():
+    batch = batch_of(LOGITS, LABELS)
+    same = task_of(model=Beside(), attack=lambda logits, x, labels, keys: x, clean_weight=0.5)
+    plain = task_of(model=Beside())
+    state = plain.init(KEY, batch)
+    found, wanted = (task.loss_fn(state.params, {}, batch, KEY)[0] for task in (same, plain))
+    assert float(found) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_the_attack_sees_the_network_in_evaluation_mode_and_augmented_pictures():
+    seen = []
+
+    def look(logits, x, labels, keys):
+        seen.append((logits(x), x))
+        return x
+
+    def darken(keys, batch):
+        return {**batch, "image": batch["image"] // 2}
+
+    task, batch = task_of(model=Noisy(), attack=look, augment=darken), batch_of(LOGITS, LABELS)
+    task.loss_fn({"offset": {"offset": jnp.array([1.0, 2.0, 3.0])}}, {}, batch, KEY)
+    (outputs, pictures), half = seen[0], np.asarray(batch["image"]) // 2
+    np.testing.assert_allclose(pictures, half / 255, rtol=1e-6)
+    np.testing.assert_allclose(outputs, half[:, 0, 0] / 10 + [1, 2, 3], rtol=1e-5)  # nothing is dropped
+
+
+def test_no_gradient_flows_through_the_attack():
+    def follow(logits, x, labels, keys):
+        return x + logits(x)[:, None, None, :] / 100
+
+    batch = batch_of(LOGITS, LABELS)
+    task = task_of(attack=follow, clean_weight=0.0)
+    offset = jnp.array([0.5, -0.5, 1.0])
+    gradient = jax.grad(lambda params: task.loss_fn(params, {}, batch, KEY)[0])({"offset": offset})["offset"]
+    seen = LOGITS + 2.55 * (LOGITS + np.asarray(offset)) / 10 + np.asarray(offset)
+    np.testing.assert_allclose(gradient, (softmax(seen) - np.eye(3)[LABELS]).mean(0), atol=1e-5)
+
+
+def test_batch_normalisation_sees_both_halves_and_not_the_attack():
+    """Its averages are far from the batch's: an attack in training mode would see other outputs."""
+    seen = []
+
+    def brighten(logits, x, labels, keys):
+        seen.append(logits(x))
+        return x + 0.02
+
+    batch = batch_of(LOGITS, LABELS)
+    task = task_of(model=Normed(), attack=brighten, clean_weight=0.5)
+    state = task.init(KEY, batch)
+    _, (_, model_state) = task.loss_fn(state.params, state.model_state, batch, KEY)
+    both = np.concatenate([LOGITS, LOGITS + 0.51])
+    np.testing.assert_allclose(model_state["batch_stats"]["bn"]["mean"], 0.1 * both.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(model_state["batch_stats"]["bn"]["var"], 0.9 + 0.1 * both.var(0), rtol=1e-4)
+    np.testing.assert_allclose(seen[0], LOGITS, rtol=1e-4)  # by averages of 0 and variances of 1
+
+
+def test_a_step_of_fast_gradient_signs_by_hand():
+    """`Offset` is linear: the sign of each pixel's gradient is known."""
+    batch = batch_of(LOGITS, LABELS)
+    fgsm = lambda logits, x, labels, keys: attacks.fgsm(logits, x, labels, epsilon=0.01)
+    task = task_of(attack=fgsm, clean_weight=0.5)
+    state = task.init(KEY, batch)
+    changed = np.clip(LOGITS + 0.255 * (1 - 2 * np.eye(3)[LABELS]), 0, 25.5)
+    both = np.concatenate([LOGITS, changed])
+    wanted = -np.log(softmax(both)[range(8), np.tile(LABELS, 2)]).mean()
+    assert float(task.loss_fn(state.params, {}, batch, KEY)[0]) == pytest.approx(wanted, rel=1e-5)
+    new, _ = task.train_step(state, batch, KEY, identity)
+    gradient = (softmax(both) - np.eye(3)[np.tile(LABELS, 2)]).mean(0)
+    np.testing.assert_allclose(new.params["offset"], -0.5 * gradient, atol=1e-6)
+
+
+def test_adversaries_of_the_digits_by_configuration():
+    config = lenet_digits.get_config()
+    assert lenet_digits.build(config).task.attack is None
+    config.attack.update(epsilon=0.1, clean_weight=0.25)
+    task = lenet_digits.build(config).task
+    assert task.clean_weight == 0.25
+    logits, x = lambda x: jnp.stack([-x.mean((1, 2, 3)), x.mean((1, 2, 3))], -1), jnp.full((2, 2, 2, 1), 0.5)
+    keys, dark = keys_of(KEY, jnp.arange(2)), jnp.array([0, 1])
+    for steps in (1, 3):
+        config.attack.steps = steps
+        found = lenet_digits.build(config).task.attack(logits, x, dark, keys)
+        np.testing.assert_allclose(found[:, 0, 0, 0], [0.6, 0.4], atol=1e-6)
+    for field, value, error in (
+        ("epsilon", 1.5, r"config\.attack\.epsilon is 1.5; .* from 0 to 1$"),
+        ("epsilon", -0.1, r"config\.attack\.epsilon is -0.1"),
+        ("steps", 0, r"config\.attack\.steps is 0; it must be at least 1"),
+        ("clean_weight", 1.0, r"config\.attack\.clean_weight is 1.0; it must be from 0 to below 1"),
+    ):
+        wrong = lenet_digits.get_config()
+        wrong.attack[field] = value
+        with pytest.raises(UserError, match=error):
+            lenet_digits.build(wrong)
 
 
 def test_dropout_differs_between_the_devices_shares():
