@@ -31,8 +31,12 @@ def class_folder(folder: Path) -> Path:
 
 
 def config_of(name, tmp_path, form="small"):
-    """The experiment's defaults; a folder of pictures where it wants one, the form on digits where it has one."""
+    """The experiment's defaults; a folder of pictures where it wants one, the form on digits where it has one; of a
+    series the first member.
+    """
     config = configs.load(name).get_config()
+    if "member" in config:
+        config.member = next(iter(configs.load(name).build(config).members))
     if "small" in config and form == "small":
         config.data = "digits"
         config.small.batch_size = 4
@@ -95,6 +99,20 @@ def test_its_file_says_what_it_is(name, tmp_path):
     assert experiment.name == name
 
 
+@pytest.mark.parametrize("name", [name for name in configs.names() if "member" in configs.load(name).get_config()])
+def test_a_series_is_drawn_of_its_members_rows(name):
+    found = configs.load(name).build(configs.load(name).get_config())
+    rows = [
+        {"step": step, "split": split, "loss": 1 / step, "error": 0.5, "clean_error": 0.1, "count": 359}
+        for step in range(1, 30)
+        for split in ("train", "test")
+    ]
+    assert len(found.members) > 3
+    assert {member.name for member in found.members.values()} == {name}
+    for figure in found.draw(dict.fromkeys(found.members, rows)).values():
+        assert len(figure.axes) > 1
+
+
 @pytest.mark.parametrize("name", configs.names())
 def test_every_knob_has_a_comment(name):
     for line in (ROOT / "experiments" / f"{name}.py").read_text().splitlines():
@@ -113,7 +131,10 @@ def test_its_summary_adds_up(name, tmp_path):
 @pytest.mark.parametrize("name", [name for name in configs.names() if "small" in configs.load(name).get_config()])
 def test_the_papers_form_fits_together(name):
     """The stored picture through augmentation, preprocessing, network, loss and update, without computing any of it."""
-    experiment = configs.load(name).build(configs.load(name).get_config())
+    config = configs.load(name).get_config()
+    if "member" in config:
+        config.update(member="plain_20", data="cifar10")
+    experiment = configs.load(name).build(config)
     state, task = loop.state_template(experiment), experiment.task
     image = jax.ShapeDtypeStruct((1, *experiment.picture_shape), jnp.uint8)
     place = jax.ShapeDtypeStruct((1,), jnp.int32)

@@ -116,12 +116,12 @@ def test_grey_pictures_keep_their_greys():
     assert [axes.images[0].get_clim() for axes in figure.axes] == [(0, 255), (0, 1)]
 
 
-@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("k", [1, 3])
 def test_neighbours_stand_beside_their_sample(k):
-    samples = np.linspace(0, 1, 3)[:, None, None, None] * np.ones((1, 4, 4, 1))
-    neighbours = np.arange(3 * k).reshape(3, k, 1, 1, 1) / 100 * np.ones((1, 1, 4, 4, 1))
-    figure = figures.neighbours_figure(samples, neighbours, np.arange(3.0 * k).reshape(3, k))
-    assert len(figure.axes) == 3 * (k + 1)
+    samples = np.array([0.25, 0.5])[:, None, None, None] * np.ones((1, 4, 4, 1))
+    neighbours = np.arange(2 * k).reshape(2, k, 1, 1, 1) / 100 * np.ones((1, 1, 4, 4, 1))
+    figure = figures.neighbours_figure(samples, neighbours, np.arange(2.0 * k).reshape(2, k))
+    assert len(figure.axes) == 2 * (k + 1)
     assert [axes.get_title() for axes in figure.axes[k + 1 : 2 * k + 2]] == [
         "sample 2",
         *(f"{k + i:.2f} away" for i in range(k)),

@@ -31,6 +31,7 @@ from cnnlab.transfer import patterns
 
 MOST = 9  # activations of each feature map, 3×3, as in the paper
 LAYERS, MAPS = 5, 4  # drawn where none are named
+LONGEST = 20  # letters of a picture's title
 GREY = 0.5  # a projection's 0, and what lies outside the picture
 
 # Pictures as they are stored, by number, and a title for each.
@@ -55,7 +56,7 @@ def project(
       unit: row, column and channel in the layer's output, for each picture.
 
     Returns:
-      In the units of activation / input; 0 wherever the unit does not see the input.
+      Positive where the unit wants the input to be larger; 0 where it does not see it.
 
     Raises:
       UserError: there is no such layer.
@@ -125,7 +126,8 @@ def _block(axes: Axes, pictures: Sequence[np.ndarray], titles: Sequence[str]) ->
         shown = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
         axes.imshow(shown, cmap="gray", vmin=0, vmax=1, extent=(left, left + width, top + height, top))
         axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor="0.6", linewidth=0.5, clip_on=False))
-        axes.text(left + width / 2, top + height + 0.6 * line, title, ha="center", va="center", fontsize=6)
+        short = title if len(title) <= LONGEST else title[: LONGEST - 1] + "…"
+        axes.text(left + width / 2, top + height + 0.6 * line, short, ha="center", va="center", fontsize=6)
     axes.set_xlim(0, 3 * width + 2 * gap)
     axes.set_ylim(3 * (height + line) + 2 * gap, 0)
     axes.axis("off")
@@ -170,8 +172,9 @@ def default_layers(found: Mapping[str, tuple[int, ...]], params: PyTree) -> list
     weighted = {
         "/".join(path[:i]) for path, leaf in flatten_dict(params).items() if leaf.ndim > 1 for i in range(1, len(path))
     }
-    maps = [name for name, shape in found.items() if name in weighted and len(shape) == 4 and shape[1] * shape[2] > 1]
+    maps = [name for name, shape in found.items() if name in weighted and len(shape) == 4]
     outer = [name for name in maps if not any(name.startswith(f"{other}/") for other in maps)]
+    outer = [name for name in outer if found[name][1] * found[name][2] > 1]
     if not outer:
         raise UserError(f"no layer gives feature maps; config.layers can name others: {', '.join(found)}")
     places = np.linspace(0, len(outer) - 1, min(len(outer), LAYERS)).round().astype(int)

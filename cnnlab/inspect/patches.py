@@ -90,6 +90,7 @@ def field_boxes(reach: Reach, places: Int[np.ndarray, "n 2"], size: tuple[int, i
 
     Bottom and right are the pixels after the last. A box reaches over the picture's border where the field does. Along
     a dimension that a unit sees whole, or whose fields are at least as large as the picture, it is the whole picture.
+    Where a layer below drops the last pixels, as its strides do not end at the border, a box there has them too.
 
     Args:
       reach: of the layer, by `summary.reaches`.

@@ -156,6 +156,9 @@ def test_c_is_what_errs_least_on_what_is_held_out():
     # Where errors are as cheap as 10⁻⁶, the bias is most of what is learnt, and the commonest class wins everywhere.
     assert svm.choose_c(x, labels, (1e-6, 10.0, 100.0)) == 10.0  # of two that never err the first
     assert svm.choose_c(x, labels, (100.0, 10.0, 1e-6)) == 100.0
+    # Of noise alone nothing can be learnt, however well the examples that are learnt from come out with a great c.
+    noise = np.random.default_rng(5).normal(size=(90, 5)).astype(np.float32)
+    assert svm.choose_c(noise, np.arange(90) % 3, (1.0, 0.001)) == 0.001
     for share in (0.0, 1.0):
         with pytest.raises(UserError, match="held out to choose c"):
             svm.choose_c(x, labels, held_out=share)
