@@ -1,4 +1,4 @@
-"""Lesson: the learning rate. Plain descent on digits at rates from too low to too high, drawn together.
+"""Lesson: the learning rate. Plain descent on digits at rates from too low to too high.
 
 Paper: the guide, part 1, "w = w_i − η dL/dW"; the net is that of LeCun, Bottou, Bengio, Haffner, "Gradient-based
 learning applied to document recognition", 1998, in its modern form (ReLU, max pooling, softmax).

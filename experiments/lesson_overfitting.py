@@ -1,4 +1,4 @@
-"""Lesson: overfitting, and dropout against it. A large net learns 100 digits by heart and is asked others.
+"""Lesson: overfitting, and dropout against it. A large net learns 100 digits by heart.
 
 Paper: the guide, part 2, on pooling and dropout layers; Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov,
 "Dropout: a simple way to prevent neural networks from overfitting", 2014: half of the hidden units and a fifth of the

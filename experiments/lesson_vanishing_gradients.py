@@ -1,4 +1,4 @@
-"""Lesson: vanishing gradients. Sigmoids against rectifiers by depth: gradients at the start, and what they learn.
+"""Lesson: vanishing gradients. Sigmoids against rectifiers, by depth.
 
 Paper: the guide, part 2, on ReLU layers; Glorot, Bengio, "Understanding the difficulty of training deep feedforward
 neural networks", 2010; Glorot, Bordes, Bengio, "Deep sparse rectifier neural networks", 2011.
