@@ -79,12 +79,14 @@ PARTS = (
     ),
 )
 
+BROAD = 8.5  # inches from which a figure keeps a width that can be read
 STYLE = """
 :root { color-scheme: light }
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; color: #222 }
 h1 { font-size: 1.5rem; margin: 0.5rem 0 } h2 { font-size: 1.2rem; margin: 2.5rem 0 0.5rem }
 p { max-width: 42rem } nav a { margin-right: 1rem; white-space: nowrap }
-figure { margin: 1rem 0 } figure img { width: 100%; height: auto; border: 1px solid #ddd }
+figure { margin: 1rem 0; overflow-x: auto } figure img { max-width: 100%; height: auto; border: 1px solid #ddd }
+figure.broad img { max-width: none; width: 100%; min-width: 44rem }
 figcaption { color: #666; font-size: 0.85rem }
 .wide { overflow-x: auto } pre { font-size: 0.75rem; line-height: 1.35; margin: 0 }
 table { border-collapse: collapse; font-size: 0.9rem } td, th { padding: 0.15rem 0.75rem 0.15rem 0; text-align: left }
@@ -134,13 +136,14 @@ def page(title: str, sections: list[tuple[str, str]]) -> str:
 
 
 def embedded(name: str, figure: Figure) -> str:
-    """A figure as an HTML element that holds its picture."""
+    """A figure as an HTML element that holds its picture; broad ones are scrolled on narrow screens."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     data = base64.b64encode(content.getvalue()).decode()
     caption = html.escape(name.replace("_", " "))
     picture = f"<img alt='{caption}' src='data:image/png;base64,{data}'>"
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+    kind = " class='broad'" if figure.get_figwidth() > BROAD else ""
+    return f"<figure{kind}>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
 def _drawn(tool: Tool, subject: Subject, options: ConfigDict) -> str:

@@ -76,7 +76,8 @@ def project(x: Pictures, clean: Pictures, epsilon: float | Float[Array, ""], nor
     In the maximum norm both are boxes. In L2 it is clean + s · (x − clean), cut to [0, 1], with the greatest s ≤ 1
     whose distance is at most ε, as the conditions of Karush, Kuhn and Tucker say; it is found by bisection.
 
-    >>> project(jnp.full((1, 1, 1, 2), 2.0), jnp.array([[[[0.5, 0.9]]]]), 0.2, "linf").ravel().round(3).tolist()
+    >>> nearest = project(jnp.full((1, 1, 1, 2), 2.0), jnp.array([[[[0.5, 0.9]]]]), 0.2, "linf")
+    >>> [round(x, 3) for x in nearest.ravel().tolist()]
     [0.7, 1.0]
     """
     if norm == "linf":

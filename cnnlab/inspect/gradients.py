@@ -169,34 +169,41 @@ def figure(
         axes = [drawn.add_subplot(rows, columns, row * columns + column + 1) for column in range(columns)]
         _show(axes[0], picture, "")
         axes[0].set_title(titles[row], fontsize=8)
-        top = saliency[row].max()
-        _show(axes[1], saliency[row], f"0 to {top:.2g}", cmap="inferno", vmax=_positive(top))
-        top = np.abs(guided[row]).max()
-        _show(axes[2], 0.5 + guided[row] / (2 * _positive(top)), f"grey is 0, ends ±{top:.2g}")
+        _show(axes[1], saliency[row], "0 to {:.2g}", _top(saliency[row]), "inferno")
+        top = _top(guided[row])
+        _show(axes[2], 0.5 + guided[row] / (2 * top), f"grey is 0, ends ±{top:.2g}")
         signed = integrated[row].sum(-1)
-        top = _positive(np.abs(signed).max())
-        told = f"red for it, to {top:.2g}\nsum {signed.sum():.2f} of {differences[row]:.2f}"
-        _show(axes[3], signed, told, cmap="RdBu_r", vmin=-top, vmax=top)
+        told = "red for it, to {:.2g}" + f"\nsum {signed.sum():.2f} of {differences[row]:.2f}"
+        _show(axes[3], signed, told, _top(signed), "RdBu_r", symmetric=True)
         for place, cam in zip(axes[4:], cams.values(), strict=True):
-            top = cam[row].max()
-            _show(place, picture, f"0 to {top:.2g}" if top else "nothing above 0")
-            place.imshow(cam[row], cmap="turbo", vmin=0, vmax=_positive(top), alpha=0.5)
+            _show(place, picture, "")
+            below = "0 to {:.2g}" if cam[row].any() else "nothing above 0"
+            _show(place, cam[row], below, _top(cam[row]), "turbo", alpha=0.5)
         for place, name in zip(axes[1:], names, strict=True):
             place.set_title(name if row == 0 else "", fontsize=8)
     return drawn
 
 
-def _positive(scale: float) -> float:
-    return max(float(scale), 1e-12)
+def _top(values: Float[np.ndarray, "..."]) -> float:
+    return max(float(np.abs(values).max()), 1e-12)
 
 
-def _show(axes: Axes, image: np.ndarray, below: str, cmap: str = "gray", vmin: float = 0, vmax: float = 1) -> None:
-    """An image under its title, without ticks, with a line below."""
+def _show(
+    axes: Axes,
+    image: Float[np.ndarray, "..."],
+    below: str,
+    top: float = 1.0,
+    cmap: str = "gray",
+    symmetric: bool = False,
+    alpha: float = 1.0,
+) -> None:
+    """An image from 0 or −top to top, without ticks, with a line below that may name the top."""
     grey = image.ndim == 3 and image.shape[-1] == 1
-    axes.imshow(image[..., 0] if grey else image, cmap=cmap, vmin=vmin, vmax=vmax)
+    low = -top if symmetric else 0
+    axes.imshow(image[..., 0] if grey else image, cmap=cmap, vmin=low, vmax=top, alpha=alpha)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel(below, fontsize=7)
+    axes.set_xlabel(below.format(top), fontsize=7)
 
 
 def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:

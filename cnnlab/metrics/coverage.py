@@ -38,8 +38,8 @@ def inception_score(probabilities: Float[Array | np.ndarray, "n k"]) -> float:
     """exp(mean KL(p(y|x) ‖ p(y))), p(y) being the mean over all samples: from 1 to k, greater is better.
 
     1 where all samples look alike to the classifier, or none like anything; k where each is surely of one class and all
-    classes are as frequent. Salimans et al. 2016 take the Inception network's probabilities of 50,000 samples, in ten
-    parts; another classifier's figures are none to set beside theirs.
+    classes are as frequent. Salimans et al. 2016 take the Inception network's probabilities of 50,000 samples;
+    another classifier's figures are none to set beside theirs.
 
     >>> inception_score(np.array([[1.0, 0.0], [0.0, 1.0]])), inception_score(np.array([[0.25, 0.75]] * 2))
     (2.0, 1.0)

@@ -47,10 +47,11 @@ def steepest(rate):
 def trained():
     small = small_experiment(steps=60)
     source, task = small.train_data(), small.task
-    state = task.init(jax.random.key(0), source.batch(np.arange(1)))
+    state = task.init(jax.random.key(0), {"image": jnp.zeros((1, *small.picture_shape), jnp.uint8)})
     step = jax.jit(lambda state, batch, key: task.train_step(state, batch, key, parallel.identity)[0])
     for number in range(60):
-        batch = source.batch(np.arange(32 * (number % 40), 32 * (number % 40) + 32))
+        batch = source.batch((np.arange(32) + 32 * number) % len(source))
+        batch = {name: jnp.asarray(array) for name, array in batch.items()}
         state = step(state, {**batch, "position": jnp.arange(32)}, jax.random.key(number))
     return Subject(small, lambda: state, count=3)
 
