@@ -21,6 +21,7 @@ from cnnlab.inspect import (
     maximise,
     occlusion,
     statistics,
+    svm,
 )
 from cnnlab.inspect.subject import Subject
 from cnnlab.predict import find_pictures
@@ -40,6 +41,7 @@ FIGURES = {
     "maximise": maximise.draw,
     "occlusion": occlusion.draw,
     "statistics": statistics.draw,
+    "svm": svm.draw,
 }
 
 
@@ -81,6 +83,8 @@ def inspect_and_save(subject: Subject, workdir: Path, options: ConfigDict) -> No
     if name not in known:
         near = nearest(name, known)
         raise UserError(f"there is no --config.inspect={name}{near or ': it is one of ' + ', '.join(known)}")
+    if hasattr(subject.experiment.task, "sample") and name not in ("augment", "svm"):
+        raise UserError(f"--config.inspect={name} is for classifiers; {subject.experiment.name} takes augment or svm")
     if name == "report":
         print(f"written: {report.write(subject, workdir, options, FIGURES)}")
         return

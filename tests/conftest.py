@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import jax
 import jaxtyping
 import pytest
 
@@ -14,6 +15,13 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 jaxtyping.install_import_hook("cnnlab", "beartype.beartype")
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data" / "tfds"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Each file's compiled programs go when it is done: thousands in one process are more than its memory maps hold."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -250,14 +250,18 @@ def _attempts(settings: ConfigDict, target: int | None, shape: tuple[int, ...]) 
 
 def _other(subject: Subject, workdir: str) -> Subject:
     """The network of another workdir; a `UserError` unless it has the same pictures and classes."""
-    other = subject.open_run(workdir)
+    field = f"config.adversarial.transfer_to={workdir}"
+    try:
+        other = subject.open_run(workdir)
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from error
     for name, ours, theirs in (
         ("pictures of shape", subject.experiment.picture_shape, other.experiment.picture_shape),
         ("the classes", subject.class_names, other.class_names),
     ):
         if ours != theirs:
             ours, theirs = (", ".join(map(str, each[:10])) + ", …" * (len(each) > 10) for each in (ours, theirs))
-            raise UserError(f"config.adversarial.transfer_to={workdir}: it has {name} {theirs}; this network, {ours}")
+            raise UserError(f"{field}: it has {name} {theirs}; this network, {ours}")
     return other
 
 

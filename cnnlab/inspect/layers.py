@@ -17,7 +17,7 @@ from cnnlab.ops import forms
 
 def run(
     model: nn.Module, variables: PyTree, x: Float[Array, "n ..."], added: Mapping[str, Array] | None = None
-) -> tuple[Float[Array, "n k"], dict[str, Array]]:
+) -> tuple[Float[Array, "n ..."], dict[str, Array]]:
     """The network's outputs in evaluation mode, and every layer's, in the order in which they are computed.
 
     Args:

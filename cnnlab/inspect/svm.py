@@ -4,6 +4,7 @@ Radford, Metz, Chintala 2015, section 5.1: the feature maps of every layer, max-
 linear L2-SVM on them. It asks what was learnt without any label, and is set beside the same machine on raw pixels.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -13,9 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 
 from cnnlab.errors import UserError
 from cnnlab.inspect.layers import maps_of, run
+from cnnlab.inspect.subject import Subject
+from cnnlab.models.adversaries import Adversaries
+from cnnlab.transfer import patterns
 
 GRID = 4
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -232,3 +238,36 @@ def _targets(labels: Int[np.ndarray, " n"], classes: Int[np.ndarray, " k"]) -> F
 
 def _error(machine: Machine, x: Float[Array, "n d"], labels: Int[np.ndarray, " n"], classes: np.ndarray) -> float:
     return float(np.mean(classes[np.asarray(machine.scores(x)).argmax(0)] != labels))
+
+
+def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
+    """The test error of SVMs on the features of a network, or of an adversarial net's discriminator, and on raw pixels.
+
+    They learn from config.examples labelled training pictures, and are tested on as many of the test set.
+    """
+    task = subject.experiment.task
+    model, variables = subject.model, subject.variables
+    if isinstance(model, Adversaries):
+        if len(model.discriminators) > 1 or task.class_names:
+            raise UserError("config.inspect=svm is for discriminators that see a picture alone, no class and no other")
+        model, variables = model.discriminators[0], {kind: tree["discriminators_0"] for kind, tree in variables.items()}
+    layers = patterns(options.layers)
+    pooled = jax.jit(lambda variables, x: pooled_features(model, variables, x, layers))
+    ways = {"raw pixels": lambda x: x.reshape(len(x), -1), "its features": functools.partial(pooled, variables)}
+    errors = {}
+    for name, features in ways.items():
+        train, test = (_examples(subject, features, options.examples, train=part) for part in (True, False))
+        errors[f"{name} ({train[0].shape[1]:,})"] = error = svm_error(*train, *test)
+        print(f"{name:16} {train[0].shape[1]:8,} numbers  error {error:.2%}", flush=True)
+    drawn = Figure(figsize=(6, 2.2), layout="constrained")
+    title = f"Linear SVMs, {len(train[1]):,} examples learnt from, {len(test[1]):,} tested"
+    axes = drawn.add_subplot(xlabel="test error (%)", title=title)
+    axes.barh(list(errors), [100 * error for error in errors.values()])
+    axes.invert_yaxis()
+    return {"svm": drawn}
+
+
+def _examples(subject: Subject, features: Callable, most: int, train: bool) -> tuple[np.ndarray, np.ndarray]:
+    preprocess = subject.experiment.task.preprocess
+    batches = ((preprocess(jnp.asarray(b["image"])), b["label"]) for b in subject.examples(most, train=train))
+    return collect(features, batches, most)

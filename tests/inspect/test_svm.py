@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
+from cnnlab import configs, inspection, loop
 from cnnlab.errors import UserError
 from cnnlab.inspect import svm
+from cnnlab.inspect.subject import Subject
 from cnnlab.models.resnet_cifar import ResNetCifar
+from experiments import dcgan_mnist
 from tests.small import random_array
 
 
@@ -168,3 +171,21 @@ def test_the_same_twice():
     errors = [svm.svm_error(*problem(), *problem(seed=1)) for _ in range(2)]
     assert errors[0] == errors[1]
     assert 0 < errors[0] < 0.6
+
+
+def test_a_discriminators_features_beside_raw_pixels(tmp_path, capsys):
+    config = dcgan_mnist.get_config()
+    config.data = "digits"
+    config.small.update(generator=(8, 4), discriminator=(4, 8), steps=1)
+    experiment = dcgan_mnist.build(config)
+    subject = Subject(experiment, lambda: loop.fresh_state(experiment))
+    options = configs.options_of("inspect")
+    options.update(inspect="svm", examples=60)
+    inspection.inspect_and_save(subject, tmp_path, options)
+    lines = capsys.readouterr().out.splitlines()
+    # 4×4 of 4 and 8 maps, convolution and leaky rectifier together; 28×28 pixels.
+    assert [line.split()[2] for line in lines[:2]] == ["784", "192"]
+    assert (tmp_path / "figures" / "svm.png").exists()
+    options.inspect = "occlusion"
+    with pytest.raises(UserError, match="occlusion is for classifiers; dcgan_mnist takes augment or svm"):
+        inspection.inspect_and_save(subject, tmp_path, options)
