@@ -99,7 +99,7 @@ def figure(maps: Sequence[FeatureMap], heading: str) -> Figure:
     """
     columns = min(2, len(maps))
     rows = -(-len(maps) // columns)
-    drawn = Figure(figsize=(6.4 * columns + 0.2, 3.7 * rows + 0.6), layout="constrained")
+    drawn = Figure(figsize=(6.4 * columns + 0.2, 3.7 * rows + 0.8), layout="constrained")
     drawn.suptitle(heading, fontsize=11)
     for i, panel in enumerate(drawn.subfigures(rows, columns, squeeze=False).flat[: len(maps)]):
         found = maps[i]
@@ -227,5 +227,5 @@ def _heading(layer: str, maps: int, field: Reach, size: tuple[int, int]) -> str:
         larger = any(own >= whole for own, whole in zip(sizes, size, strict=True))
         seen = f"{'×'.join(map(str, sizes))} pixels{f' (the picture has {size[0]}×{size[1]})' if larger else ''}"
     return (
-        f"{layer}, {maps} feature maps: each unit sees {seen}. Strongest activations, one a picture, and their origin"
+        f"{layer}, {maps} feature maps: each unit sees {seen}\nStrongest activations, one a picture, and their origin"
     )
