@@ -9,7 +9,7 @@ import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
-from cnnlab import weights, workdirs
+from cnnlab import published, weights, workdirs
 from cnnlab.checkpoint import Checkpoints
 from cnnlab.errors import UserError
 from cnnlab.transfer import check_patterns, head_layers, matches
@@ -48,13 +48,55 @@ def load(
 
     Raises:
       UserError: the weights cannot be read or do not fit; a pattern names no layer.
+
+    A network with a backbone may begin with a classifier's weights too: its backbone takes them, and what of its head
+    has the same names and shapes.
     """
     check_patterns("config.init_layers", layers, variables["params"])
     folder = Path(source).expanduser()
+    backbone = getattr(model, "backbone", None)
     if workdirs.read(folder) is not None:
+        if backbone is not None and _holds_classifier(folder):
+            return _only(_grafted(folder, _trained(folder), variables), variables, layers)
         return _of_workdir(folder, model, variables, head_layers(model, image), replace_head, layers)
+    if backbone is not None and not weights.is_detector(source):
+        classifier = backbone.clone(maps=(), parent=None, name=None)
+        size = published.convention(classifier).size
+        shapes = jax.eval_shape(classifier.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), "float32"))
+        loaded = weights.load_torchvision(source, classifier, shapes, replace_head=True)
+        return _only(_grafted(source, loaded, variables), variables, layers)
     loaded = weights.load_torchvision(source, model, variables, replace_head)
     return _only(loaded, variables, layers)
+
+
+def _holds_classifier(folder: Path) -> bool:
+    """Whether the network that was trained there has no backbone, and so may become one."""
+    return "backbone" not in _trained(folder)["params"]
+
+
+def _trained(folder: Path) -> PyTree:
+    found = Checkpoints(folder / "checkpoints").variables()
+    if found is None:
+        raise UserError(f"{folder} holds no trained state to begin from: train there first")
+    return found
+
+
+def _grafted(source: str | Path, classifier: PyTree, variables: PyTree) -> PyTree:
+    """`variables` with a classifier's values in the backbone, and in the head where names and shapes agree.
+
+    Which collection they lie in does not matter: frozen batch normalisation keeps all it has among its statistics.
+    """
+    theirs, taken = {path[1:]: leaf for path, leaf in flatten_dict(classifier).items()}, {}
+    for path, leaf in flatten_dict(variables).items():
+        if path[1] in ("backbone", "head") and (found := theirs.get(path[2:])) is not None:
+            if found.shape == leaf.shape:
+                taken[path] = found
+            elif path[1] == "backbone":
+                name = "/".join(path[2:])
+                raise UserError(f"{source} does not fit: its {name} is {found.shape}, the backbone's {leaf.shape}")
+        elif path[1] == "backbone":
+            raise UserError(f"{source} does not fit: it has no {'/'.join(path[2:])}, which the backbone has")
+    return unflatten_dict({**flatten_dict(variables), **taken})
 
 
 def _only(loaded: PyTree, variables: PyTree, layers: tuple[str, ...]) -> PyTree:
@@ -73,9 +115,7 @@ def _of_workdir(
     replace_head: bool,
     layers: tuple[str, ...],
 ) -> PyTree:
-    found = Checkpoints(folder / "checkpoints").variables()
-    if found is None:
-        raise UserError(f"{folder} holds no trained state to begin from: train there first")
+    found = _trained(folder)
 
     def taken(tree: PyTree) -> Mapping[tuple[str, ...], Any]:
         flat = flatten_dict(tree)

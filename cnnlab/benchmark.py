@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnlab import loop, parallel
 from cnnlab.data import pipeline
-from cnnlab.data.source import Source
+from cnnlab.data.source import Head, Source
 from cnnlab.experiment import Experiment
 from cnnlab.rngs import stream_key
 
@@ -123,7 +123,7 @@ def _loop(experiment: Experiment, source: Source, count: int) -> float:
     short = dataclasses.replace(
         experiment,
         train_data=lambda: source,
-        test_data=lambda: _Head(source, experiment.eval_batch_size),
+        test_data=lambda: Head(source, experiment.eval_batch_size),
         steps=interval * (1 + intervals),
         log_every=interval,
         eval_every=10**9,
@@ -132,24 +132,6 @@ def _loop(experiment: Experiment, source: Source, count: int) -> float:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         loop.train(short, Path(folder), on_report=lambda step, metrics: times.append(time.perf_counter()))
     return (times[-1] - times[0]) * count / (interval * intervals)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Head:
-    """The first examples of a source."""
-
-    source: Source
-    size: int
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.source.class_names
-
-    def __len__(self) -> int:
-        return min(self.size, len(self.source))
-
-    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        return self.source.batch(indices)
 
 
 def _inputs(experiment: Experiment, source: Source, count: int) -> float:

@@ -53,7 +53,9 @@ class Task(Protocol):
 
     def draw(self, state: TrainState, metrics: Metrics, source: Source) -> dict[str, Figure]: ...
 
-    def draw_predictions(self, pictures: list[np.ndarray], names: list[str], rows: list[dict]) -> Figure: ...
+    def say(self, row: Mapping[str, Any]) -> str: ...
+
+    def draw_predictions(self, pictures: list[Any], names: list[str], rows: list[dict]) -> Figure: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Experiment:
       train_data, test_data: make the sources; called only by modes that read data.
       test_squares: makes the test set with three squares of each picture, for GoogLeNet's 144 views; None: has none.
       picture_shape: (height, width, channels) of the pictures that the sources give.
-      read_picture: a picture file as the uint8 array that the task takes, for predict.
+      read_picture: a picture file as the uint8 array that the task takes, or as the fields of a batch of which that is
+        "image"; for predict.
       batch_size, eval_batch_size: global batch sizes.
       steps: updates in the whole run.
       seed: of initialisation, order of examples and all noise.
@@ -88,7 +91,7 @@ class Experiment:
     train_data: Callable[[], Source]
     test_data: Callable[[], Source]
     picture_shape: tuple[int, int, int]
-    read_picture: Callable[[Any], np.ndarray]
+    read_picture: Callable[[Any], np.ndarray | dict[str, np.ndarray]]
     batch_size: int
     eval_batch_size: int
     steps: int

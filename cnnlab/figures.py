@@ -10,15 +10,16 @@ from matplotlib.figure import Figure
 
 
 def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Each metric of a run against the step, one panel a metric, one line a split.
+    """Each metric of a run against the step, one panel a metric, up to four abreast; one line a split.
 
     Args:
       rows: of metrics.jsonl: "step", "split", and metrics by name.
     """
     names = sorted({name for row in rows for name in row} - {"step", "split", "count"})
-    figure = Figure(figsize=(5 * max(len(names), 1), 3.5), layout="constrained")
+    columns, lines = min(max(len(names), 1), 4), max(1, math.ceil(len(names) / 4))
+    figure = Figure(figsize=(5 * columns, 3.5 * lines), layout="constrained")
     for i, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), i + 1, title=name, xlabel="step")
+        axes = figure.add_subplot(lines, columns, i + 1, title=name, xlabel="step")
         for split in sorted({row["split"] for row in rows}, reverse=True):
             points = [(row["step"], row[name]) for row in rows if row["split"] == split and name in row]
             if points:

@@ -175,6 +175,7 @@ def train(
     workdir: Path,
     overwrite: bool = False,
     on_report: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+    first: Callable[[], TrainState] | None = None,
 ) -> dict[str, float]:
     """Trains to the experiment's last step, going on from the workdir's newest checkpoint where there is one.
 
@@ -186,6 +187,7 @@ def train(
       workdir: the run's folder; made where it is missing.
       overwrite: delete a run of another configuration that the workdir holds, instead of refusing.
       on_report: called after every report with the step and the mean training metrics since the last.
+      first: makes the state to begin with, in place of `initial_state`; at the last step, it is tested and kept.
 
     Returns:
       The last test scores.
@@ -208,7 +210,8 @@ def train(
         parallel.wait_for_all("workdir claimed")
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(state_template(experiment))
-        state = parallel.replicate(restored.state if restored else begin or initial_state(experiment))
+        made = first or (lambda: begin or initial_state(experiment))
+        state = parallel.replicate(restored.state if restored else made())
         del begin
         start = int(state.step)
         writer = stack.enter_context(closing(Writer(workdir, start))) if parallel.is_main() else None

@@ -3,7 +3,9 @@
 import glob
 import json
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,11 +43,12 @@ def find_pictures(pattern: str | None) -> list[Path]:
     return sorted(found)
 
 
-def predict(experiment: Experiment, state: TrainState, files: list[Path]) -> tuple[list[Path], list[np.ndarray], list]:
+def predict(experiment: Experiment, state: TrainState, files: list[Path]) -> tuple[list[Path], list[Any], list]:
     """Predictions for picture files.
 
     Returns:
-      The files that could be read, their pictures as the network saw them, and one row each of plain values.
+      The files that could be read, their pictures as `experiment.read_picture` has them, and one row each of plain
+      values.
 
     Raises:
       UserError: none can be read. Some that cannot are named on stderr and left out.
@@ -67,8 +70,9 @@ def predict(experiment: Experiment, state: TrainState, files: list[Path]) -> tup
     for start in range(0, len(pictures), size):
         chunk = pictures[start : start + size]
         # The last batch is padded, so that one compiled program serves all.
-        image = np.stack(chunk + [chunk[-1]] * (size - len(chunk)))
-        rows += experiment.task.describe(jax.device_get(step(state, {"image": image})))[: len(chunk)]
+        fields = [picture if isinstance(picture, dict) else {"image": picture} for picture in chunk]
+        batch = jax.tree.map(lambda *each: np.stack(each), *fields, *[fields[-1]] * (size - len(chunk)))
+        rows += experiment.task.describe(jax.device_get(step(state, batch)))[: len(chunk)]
     return read, pictures, rows
 
 
@@ -121,17 +125,34 @@ def sample_and_save(experiment: Experiment, state: TrainState, workdir: Path, op
 
 
 def predict_and_save(experiment: Experiment, state: TrainState, workdir: Path, files: list[Path]) -> None:
-    """Prints the likeliest classes of each picture, writes predictions.jsonl and figures/predictions.png."""
+    """Prints what is found in each picture, writes predictions.jsonl and the pictures that the task draws of it."""
     files, pictures, rows = predict(experiment, state, files)
     if not parallel.is_main():
         return
     for file, row in zip(files, rows, strict=True):
-        print(
-            f"{file}  " + "  ".join(f"{c} {p:.1%}" for c, p in zip(row["classes"], row["probabilities"], strict=True))
-        )
+        print(f"{file}  {experiment.task.say(row)}")
     lines = [json.dumps({"file": str(file), **row}) + "\n" for file, row in zip(files, rows, strict=True)]
     write_whole(workdir / "predictions.jsonl", "".join(lines).encode())
-    names = [file.name for file in files]
-    sheet = experiment.task.draw_predictions(pictures[:SHEET], names[:SHEET], rows[:SHEET])
-    save_figures(workdir / "figures", {"predictions": sheet})
-    print(f"written: {workdir / 'predictions.jsonl'} and {workdir / 'figures' / 'predictions.png'}", file=sys.stderr)
+    names, task = [file.name for file in files], experiment.task
+    save_figures(
+        workdir / "figures", {"predictions": task.draw_predictions(pictures[:SHEET], names[:SHEET], rows[:SHEET])}
+    )
+    written = [workdir / "predictions.jsonl", workdir / "figures" / "predictions.png"]
+    if hasattr(task, "annotate"):
+        written.append(workdir / "annotated")
+        for name, picture, row in zip(_distinct(files), pictures, rows, strict=True):
+            save_figures(written[-1], {name: task.annotate(picture, row)})
+    print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
+
+
+def _distinct(files: list[Path]) -> list[str]:
+    """A name for each file: its own without the suffix, with a number where another has the same.
+
+    >>> _distinct([Path("a/x.png"), Path("b/x.png")])
+    ['x', 'x_2']
+    """
+    seen, names = Counter(), []
+    for file in files:
+        seen[file.stem] += 1
+        names.append(file.stem if seen[file.stem] == 1 else f"{file.stem}_{seen[file.stem]}")
+    return names

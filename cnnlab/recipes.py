@@ -7,6 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -15,7 +16,7 @@ import optax
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from cnnlab import parallel, transfer, weights
+from cnnlab import parallel, transfer
 from cnnlab.begin import published_source
 from cnnlab.configs import plain
 from cnnlab.data import labelled
@@ -36,8 +37,10 @@ from cnnlab.optim import (
     warmed_up,
     with_average,
 )
+from cnnlab.published import convention as published_convention
 from cnnlab.tasks.classification import Classification, Loss, cross_entropy
 
+T = TypeVar("T")
 TRAIN_EXAMPLES = 1_281_167  # of ILSVRC-2012
 # ImageNet's mean colour; the papers subtract it and leave the scale of 0 to 255. (AlexNet's and ResNet's subtract the
 # mean of each pixel, which over so many pictures is nearly the same everywhere.)
@@ -155,8 +158,8 @@ def compute_type(config: ConfigDict) -> dict[str, DTypeLike]:
     return {} if config.dtype == "float32" else {"dtype": jnp.bfloat16}
 
 
-def crafted(task: Classification, config: ConfigDict, size: int) -> Classification:
-    """A task with what `craft_fields` ask for; its stored pictures are size×size."""
+def crafted(task: T, config: ConfigDict, size: int) -> T:
+    """A supervised task with what `craft_fields` ask for; its stored pictures are size×size."""
     frozen = transfer.patterns(config.freeze)
     if frozen == ("body",):
         image = jax.eval_shape(task.preprocess, jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
@@ -189,11 +192,11 @@ def assemble(
     """
     config = config.copy_and_resolve_references()
     model = functools.partial(model, **compute_type(config))
-    published = published_source(config.init_from)
-    if published:
-        convention = weights.convention(model(num_classes=len(NAMES)))
+    from_published = bool(published_source(config.init_from))
+    if from_published:
+        convention = published_convention(model(num_classes=len(NAMES)))
     if config.data == "digits":
-        if not published:
+        if not from_published:
             convention = dataclasses.replace(convention, size=config.small.size, resize=config.small.size)
         return on_digits(config, name, model, convention.crop_and_normalise, convention.resize, loss)
     if config.stored_size:

@@ -1,7 +1,8 @@
 """Several experiments as one: run in order, each in its own folder of the workdir, and drawn beside each other."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cnnlab import loop, parallel, workdirs
 from cnnlab.configs import plain
 from cnnlab.errors import Diverged, UserError, nearest
 from cnnlab.experiment import Experiment
+from cnnlab.state import TrainState
 from cnnlab.writer import read_rows, save_figures
 
 Rows = list[dict[str, Any]]  # of a metrics.jsonl: "step", "split", and metrics by name
@@ -28,6 +30,7 @@ class Series:
         file with config.member=NAME, so that every mode takes its folder as --workdir.
       draw: the figures of the whole, from each member's metrics.
       may_diverge: whether a member whose loss is no longer finite is left at that, and the next one runs.
+      first: of members that go on from what earlier ones made: their state to begin with, given the series's folder.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Series:
     members: dict[str, Experiment]
     draw: Callable[[dict[str, Rows]], dict[str, Figure]]
     may_diverge: bool = False
+    first: Mapping[str, Callable[[Path], TrainState]] = dataclasses.field(default_factory=dict)
 
 
 def assemble(
@@ -44,6 +48,7 @@ def assemble(
     make: Callable[[str], Experiment],
     draw: Callable[[dict[str, Rows]], dict[str, Figure]],
     may_diverge: bool = False,
+    first: Mapping[str, Callable[[Path], TrainState]] | None = None,
 ) -> Series | Experiment:
     """The series of a configuration, or the one experiment of it that config.member names.
 
@@ -52,7 +57,7 @@ def assemble(
       name: the experiment file's.
       members: what config.member may be.
       make: a member's experiment, by its name.
-      draw, may_diverge: see `Series`.
+      draw, may_diverge, first: see `Series`.
 
     Raises:
       UserError: there is no such member.
@@ -66,7 +71,7 @@ def assemble(
         raise UserError(f"{name} has no member {config.member!r}{near or ': it has ' + ', '.join(members)}")
     if config.member:
         return one(config.member)
-    return Series(name, plain(config), {member: one(member) for member in members}, draw, may_diverge)
+    return Series(name, plain(config), {member: one(member) for member in members}, draw, may_diverge, first or {})
 
 
 def train(series: Series, workdir: Path, overwrite: bool = False) -> dict[str, Rows]:
@@ -90,7 +95,8 @@ def train(series: Series, workdir: Path, overwrite: bool = False) -> dict[str, R
         if parallel.is_main():
             print(f"{series.name} {number}/{len(series.members)}: {name}", flush=True)
         try:
-            loop.train(member, folders[name], overwrite)
+            begin = series.first.get(name)
+            loop.train(member, folders[name], overwrite, first=begin and functools.partial(begin, workdir))
         except Diverged as error:
             if not series.may_diverge:
                 raise

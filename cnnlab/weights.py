@@ -1,4 +1,4 @@
-"""Published weights in and out: torchvision's state dicts for AlexNet, VGG, GoogLeNet, Inception-v3 and ResNet.
+"""Published weights in and out: torchvision's state dicts, by the names that `published.py` has.
 
     variables = model.init(rng, x)
     variables = load_torchvision("timm/resnet50.tv_in1k", model, variables)
@@ -8,14 +8,13 @@ PyTorch's layout is channels first: filters are (out, in, height, width), weight
 and a map is flattened as (channels, height, width). Here it is channels last.
 """
 
-import dataclasses
 import importlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -24,165 +23,14 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
-from cnnlab.data.preprocess import Convention
 from cnnlab.errors import UserError
-from cnnlab.models.alexnet import AlexNet
-from cnnlab.models.googlenet import GoogLeNet
-from cnnlab.models.inception_v3 import InceptionV3
-from cnnlab.models.resnet import ResNet
-from cnnlab.models.vgg import CONFIGURATIONS, VGG
+from cnnlab.published import LEAVES, convention, published
 from cnnlab.torch_files import read_torch
 from cnnlab.writer import write_whole
-
-IMAGENET = Convention(size=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-HALVES = dataclasses.replace(IMAGENET, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-
-LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-
-TIMM_VGG = {"pre_logits.fc1.": "classifier.0.", "pre_logits.fc2.": "classifier.3.", "head.fc.": "classifier.6."}
-
-GOOGLENET_BRANCHES = {
-    "1x1": "branch1",
-    "3x3_reduce": "branch2.0",
-    "3x3": "branch2.1",
-    "5x5_reduce": "branch3.0",
-    "5x5": "branch3.1",
-    "pool_proj": "branch4.1",
-}
 
 # A hub id: owner/name, or owner/name/file. Two parts that end as files do are a path.
 HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:/(.+))?")
 FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-
-
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """How a network's published weights are named and laid out.
-
-    Attributes:
-      layer: our path of a layer, as in "conv2_1/conv1" → its name in the state dict.
-      convention: the input that the weights expect.
-      heads: our paths of the classifiers.
-      flattened: fully connected layers that see a flattened map, and that map's (channels, height, width).
-      auxiliary: beginnings of the names of layers that a file may hold and a model may leave out.
-      aliases: beginnings of names in other libraries' files, and what they are in torchvision's.
-    """
-
-    layer: Callable[[str], str]
-    convention: Convention
-    heads: tuple[str, ...]
-    flattened: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
-    auxiliary: tuple[str, ...] = ()
-    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-def published(model: nn.Module) -> Published:
-    """What there is to know about the weights published for a network.
-
-    Raises:
-      UserError: there are none for this variant, or for this network.
-    """
-    match model:
-        case AlexNet(variant="one_column"):
-            return Published(alexnet_names().__getitem__, IMAGENET, ("fc8",), {"fc6": (256, 6, 6)})
-        case VGG(configuration="A" | "B" | "D" | "E"):
-            names = vgg_names(model.configuration, model.batch_norm)
-            return Published(names.__getitem__, IMAGENET, ("fc8",), {"fc6": (512, 7, 7)}, aliases=TIMM_VGG)
-        case ResNet(plain=False, option="B") if model.stride_on_3x3 or model.depth < 50:
-            return Published(resnet_name, IMAGENET, ("fc",))
-        case GoogLeNet(variant="published"):
-            heads = ("classifier", "auxiliary4a/classifier", "auxiliary4d/classifier")
-            flattened = {"auxiliary4a/fc": (128, 4, 4), "auxiliary4d/fc": (128, 4, 4)}
-            return Published(googlenet_name, HALVES, heads, flattened, ("aux1.", "aux2."))
-        case InceptionV3():
-            large = dataclasses.replace(HALVES, size=299, resize=342)
-            return Published(inception_v3_name, large, ("fc", "AuxLogits/fc"), auxiliary=("AuxLogits.",))
-        case AlexNet():
-            _refuse(model, 'variant="one_column" has them')
-        case VGG():
-            _refuse(model, 'configuration="A", "B", "D" and "E" have them')
-        case ResNet():
-            _refuse(model, 'plain=False, option="B", stride_on_3x3=True has them')
-        case GoogLeNet():
-            _refuse(model, 'variant="published" has them')
-    _refuse(model, "AlexNet, VGG, GoogLeNet, InceptionV3 and ResNet have them")
-
-
-def _refuse(model: nn.Module, instead: str) -> NoReturn:
-    raise UserError(f"no weights are published for this {type(model).__name__}: {instead}")
-
-
-def convention(model: nn.Module) -> Convention:
-    """The input that a network's published weights expect; channels are red, green, blue.
-
-    Raises:
-      UserError: no weights are published for it.
-
-    >>> convention(InceptionV3()).size
-    299
-    """
-    return published(model).convention
-
-
-def alexnet_names() -> dict[str, str]:
-    """Our layers → torchvision's, which number convolutions, rectifiers and poolings in one row."""
-    names = {f"conv{i}": f"features.{place}" for i, place in enumerate((0, 3, 6, 8, 10), 1)}
-    return names | {"fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
-
-
-def vgg_names(configuration: str, batch_norm: bool) -> dict[str, str]:
-    """Our layers → torchvision's, which number convolutions, rectifiers and poolings in one row.
-
-    >>> vgg_names("A", batch_norm=False)["conv3_2"]
-    'features.8'
-    """
-    names, place = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}, 0
-    for group, sizes in enumerate(CONFIGURATIONS[configuration], 1):
-        for number in range(1, len(sizes) + 1):
-            names[f"conv{group}_{number}"] = f"features.{place}"
-            if batch_norm:
-                names[f"bn{group}_{number}"] = f"features.{place + 1}"
-            place += 3 if batch_norm else 2
-        place += 1
-    return names
-
-
-def resnet_name(layer: str) -> str:
-    """Our layer → torchvision's, which counts stages from 1 and blocks from 0.
-
-    >>> resnet_name("conv2_1/bn3"), resnet_name("conv5_3/shortcut_bn"), resnet_name("bn1")
-    ('layer1.0.bn3', 'layer4.2.downsample.1', 'bn1')
-    """
-    if "/" not in layer:
-        return layer
-    block, part = layer.split("/")
-    stage, number = map(int, block.removeprefix("conv").split("_"))
-    part = {"shortcut": "downsample.0", "shortcut_bn": "downsample.1"}.get(part, part)
-    return f"layer{stage - 1}.{number - 1}.{part}"
-
-
-def googlenet_name(layer: str) -> str:
-    """Our layer → torchvision's.
-
-    >>> googlenet_name("inception3a/5x5_reduce/conv"), googlenet_name("auxiliary4d/classifier")
-    ('inception3a.branch3.0.conv', 'aux2.fc2')
-    """
-    first, *rest = layer.split("/")
-    if first.startswith("inception"):
-        return ".".join([first, GOOGLENET_BRANCHES[rest[0]], *rest[1:]])
-    if first.startswith("auxiliary"):
-        beside = {"auxiliary4a": "aux1", "auxiliary4d": "aux2"}[first]
-        return ".".join([beside, {"fc": "fc1", "classifier": "fc2"}.get(rest[0], rest[0]), *rest[1:]])
-    return ".".join([{"conv2_reduce": "conv2", "conv2": "conv3", "classifier": "fc"}.get(first, first), *rest])
-
-
-def inception_v3_name(layer: str) -> str:
-    """Our layer → torchvision's: they are the same.
-
-    >>> inception_v3_name("Mixed_5b/branch1x1/conv")
-    'Mixed_5b.branch1x1.conv'
-    """
-    return layer.replace("/", ".")
 
 
 def torch_names(model: nn.Module, variables: PyTree) -> dict[tuple[str, ...], str]:
@@ -198,7 +46,7 @@ def _layer(path: tuple[str, ...]) -> str:
 def torchvision_name(name: str, aliases: Mapping[str, str]) -> str:
     """A name of another library's file, as torchvision has it.
 
-    >>> torchvision_name("head.fc.bias", TIMM_VGG)
+    >>> torchvision_name("head.fc.bias", {"head.fc.": "classifier.6."})
     'classifier.6.bias'
     """
     old = next((old for old in aliases if name.startswith(old)), "")
@@ -367,6 +215,15 @@ def read_state_dict(source: str) -> dict[str, np.ndarray]:
     # A network trained on several devices at once is saved inside another module.
     inside = all(name.startswith("module.") for name in tensors)
     return {name.removeprefix("module.") if inside else name: tensor for name, tensor in tensors.items()}
+
+
+def is_detector(source: str) -> bool:
+    """Whether a weights file is of a detector and not of a classifier.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    return any(name.startswith("backbone.") for name in read_state_dict(source))
 
 
 def find(source: str) -> Path:

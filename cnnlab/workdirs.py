@@ -13,7 +13,16 @@ from cnnlab.errors import UserError
 from cnnlab.writer import write_whole
 
 # What a run writes beside config.json, and all that --overwrite deletes.
-CONTENTS = ("metrics.jsonl", "checkpoints", "tensorboard", "figures", "film", "predictions.jsonl", "report.html")
+CONTENTS = (
+    "metrics.jsonl",
+    "checkpoints",
+    "tensorboard",
+    "figures",
+    "film",
+    "predictions.jsonl",
+    "annotated",
+    "report.html",
+)
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ Measured: the run was not made.
 
 from ml_collections import ConfigDict
 
-from cnnlab import gan_recipes
+from cnnlab import gan_recipes, parallel
 from cnnlab.experiment import Experiment
 from cnnlab.models.adversaries import Adversaries
 from cnnlab.models.dcgan import Discriminator, Generator
@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.generator = (128, 64)  # channels of the generator's layers, from the smallest maps on
     config.discriminator = (64, 128)  # channels of the discriminator's layers
     config.norm = "batch"  # of the discriminator; or "spectral"; "none" with a gradient penalty
+    config.sync_norm = True  # batch normalisation over all devices' pictures together; False: each device's by itself
     config.steps = 10_000  # in the whole run
     config.average = 0.999  # decay of a moving average of the generator's weights, which makes the samples; 0: none
     config.small.generator = (64, 32)  # channels of the generator's layers
@@ -46,7 +47,8 @@ def nets(config: ConfigDict, shape: tuple[int, int, int]):
     size = config.small if config.data == "digits" else config
 
     def make(num_classes: int) -> Adversaries:
-        generator = Generator(shape, tuple(size.generator), config.noise, num_classes)
-        return Adversaries((generator,), (Discriminator(tuple(size.discriminator), config.norm, num_classes),))
+        axis = parallel.AXIS if config.sync_norm else None
+        generator = Generator(shape, tuple(size.generator), config.noise, num_classes, axis)
+        return Adversaries((generator,), (Discriminator(tuple(size.discriminator), config.norm, num_classes, axis),))
 
     return make

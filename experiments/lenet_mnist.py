@@ -11,6 +11,18 @@ so that seed is a little optimistic.
 With distortions (section III-C): --config.distort=True --config.epochs=40 --config.weight_decay=0.01
 Expected: 0.8 %, the paper's figure.
 Measured: 0.64 % (seed 0); 17 min on two CPU cores that were shared with other runs. 2026-11-21.
+
+Adversaries, of the modern net: --config.variant=modern --config.epochs=5 --workdir=NET, a minute; then
+python launch.py --workdir=NET --mode=inspect --config.inspect=adversarial --config.examples=10000
+--config.adversarial.attacks=fgsm,pgd --config.adversarial.epsilons=0.1,0.25
+Expected: ours: FGSM at ε = 0.25 takes the accuracy below 20 %, PGD below 1 %; after training on adversaries,
+--config.attack.epsilon=0.1 beside the first two flags, PGD at ε = 0.1 leaves over 90 %.
+Measured, of 10,000 test digits, classified rightly (seed 0; 2026-11-21):
+                  none   FGSM 0.1   FGSM 0.25   PGD 0.1   PGD 0.25
+as it is        99.27 %   83.71 %     13.97 %   56.47 %     0.00 %
+so trained      99.20 %   95.91 %           –   93.44 %          –
+Training took 1 and 3 min, the attacks on the first 5 min. Of 1,000 digits changed by PGD at ε = 0.25 for the first net
+the second knows 45.3 %, of those changed for the second the first 10.6 %: --config.adversarial.transfer_to=THE_OTHER.
 """
 
 import functools

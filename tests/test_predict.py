@@ -1,4 +1,4 @@
-"""Finding and predicting pictures."""
+"""Finding, predicting and making pictures."""
 
 import dataclasses
 
@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab import loop
+from cnnlab import configs, loop
 from cnnlab.data.digits import digits
 from cnnlab.errors import UserError
-from cnnlab.predict import find_pictures, predict
+from cnnlab.predict import find_pictures, predict, predict_and_say, sample_and_save
+from experiments import gan_mnist
 from tests.small import small_experiment
 
 
@@ -43,3 +44,55 @@ def test_predictions_do_not_depend_on_the_batch(tmp_path):
             best = np.argsort(-probabilities)[:5]
             assert row["classes"] == [str(i) for i in best]
             assert np.allclose(row["probabilities"], probabilities[best], atol=1e-6)
+
+
+def adversaries(**fields):
+    """Small nets on digits, and their initial state."""
+    config = gan_mnist.get_config()
+    config.update(data="digits", **fields)
+    config.small.update(generator=(8,), discriminator=(4,), batch_size=4)
+    experiment = gan_mnist.build(config)
+    return experiment, loop.fresh_state(experiment)
+
+
+def asked(**fields):
+    options = configs.options_of("predict")
+    options.update(fields)
+    return options
+
+
+def test_samples_are_written_one_by_one(tmp_path, capsys):
+    experiment, state = adversaries()
+    sample_and_save(experiment, state, tmp_path, asked(num_samples=6))  # a batch and a half
+    files = sorted((tmp_path / "samples").iterdir())
+    assert [file.name for file in files] == [f"0000{i}.png" for i in range(6)]
+    expected = experiment.task.sample(state, jax.random.split(jax.random.key(0), 6))
+    for file, sample in zip(files, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(Image.open(file)), 255 * sample[..., 0], atol=0.51)
+    assert len({file.read_bytes() for file in files}) == 6
+    assert (tmp_path / "figures" / "predictions.png").exists()
+    assert f"written: 6 pictures in {tmp_path / 'samples'}" in capsys.readouterr().out
+
+
+def test_samples_of_a_class(tmp_path):
+    experiment, state = adversaries(conditional=True)
+    keys = jax.random.split(jax.random.key(0), 6)
+    for label, classes in (("", range(6)), ("7", [7] * 6)):  # the classes in turn, or the one that is asked for
+        sample_and_save(experiment, state, tmp_path / label, asked(num_samples=6, label=label))
+        expected = experiment.task.sample(state, keys, jax.numpy.array([*classes]))
+        for i in range(6):
+            with Image.open(tmp_path / label / "samples" / f"0000{i}.png") as found:
+                np.testing.assert_allclose(np.asarray(found), 255 * expected[i, ..., 0], atol=0.51)
+
+
+def test_samples_that_cannot_be_made(tmp_path):
+    experiment, state = adversaries()
+    with pytest.raises(UserError, match=r"config\.num_samples is 0; it must be positive"):
+        sample_and_save(experiment, state, tmp_path, asked(num_samples=0))
+    with pytest.raises(UserError, match=r"config\.label is '7', and gan_mnist makes pictures of no class"):
+        sample_and_save(experiment, state, tmp_path, asked(label="7"))
+    with pytest.raises(UserError, match=r"there is no class '12'.*numbers 0 to 9"):
+        sample_and_save(*adversaries(conditional=True), tmp_path, asked(label="12"))
+    with pytest.raises(UserError, match=r"config\.label is for nets that make pictures, and lenet_digits is none"):
+        predict_and_say(small_experiment(), tmp_path, "latest", None, asked(label="7"))
+    assert not any(tmp_path.iterdir())

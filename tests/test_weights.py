@@ -19,6 +19,7 @@ from cnnlab.models.inception_v3 import InceptionV3
 from cnnlab.models.lenet import LeNet
 from cnnlab.models.resnet import ResNet
 from cnnlab.models.vgg import VGG
+from cnnlab.published import convention, published
 from tests.small import same, shapes
 from tests.torch_pickles import save
 
@@ -56,7 +57,7 @@ def pytorch_shape(shape):
 @pytest.mark.parametrize("name", DICTS)
 def test_names_and_shapes_are_torchvisions(name):
     model, count, digest = DICTS[name]
-    variables = first_shapes(model, weights.convention(model).size)
+    variables = first_shapes(model, convention(model).size)
     leaves = flatten_dict(variables)
     lines = sorted(f"{n} {pytorch_shape(leaves[p].shape)}" for p, n in weights.torch_names(model, variables).items())
     assert len(lines) == count
@@ -65,7 +66,7 @@ def test_names_and_shapes_are_torchvisions(name):
 
 @pytest.mark.parametrize("model", [AlexNet("one_column"), VGG("A")])
 def test_the_map_that_is_flattened(model):
-    channels, height, width = weights.published(model).flattened["fc6"]
+    channels, height, width = published(model).flattened["fc6"]
     assert shapes(model)[1]["pool5"][1:] == (height, width, channels)
 
 
@@ -201,7 +202,7 @@ def test_other_ways_to_hold_the_same(resnet, tmp_path):
 
 
 def test_names_of_another_library():
-    aliases = weights.published(VGG("D")).aliases
+    aliases = published(VGG("D")).aliases
     names = ("features.0.weight", "pre_logits.fc1.weight", "pre_logits.fc2.bias", "head.fc.weight")
     renamed = ["features.0.weight", "classifier.0.weight", "classifier.3.bias", "classifier.6.weight"]
     assert [weights.torchvision_name(name, aliases) for name in names] == renamed
@@ -247,7 +248,7 @@ def test_what_has_no_published_weights(tmp_path, model, instead):
     for call in (
         lambda: weights.load_torchvision("x.pth", model, {}),
         lambda: weights.export_torchvision(model, {}, tmp_path / "x.safetensors"),
-        lambda: weights.convention(model),
+        lambda: convention(model),
     ):
         with pytest.raises(UserError) as error:
             call()
@@ -263,14 +264,14 @@ def test_pictures_of_another_size():
 
 def test_conventions():
     for model in (AlexNet("one_column"), VGG("A"), ResNet(18)):
-        convention = weights.convention(model)
-        assert (convention.size, convention.resize) == (224, 256)
-        white = convention.normalise(jnp.full((1, 1, 1, 3), 255, jnp.uint8)).ravel()
+        expected = convention(model)
+        assert (expected.size, expected.resize) == (224, 256)
+        white = expected.normalise(jnp.full((1, 1, 1, 3), 255, jnp.uint8)).ravel()
         assert np.allclose(white, [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225], atol=1e-5)
     for model, sizes in ((GoogLeNet("published"), (224, 256)), (InceptionV3(), (299, 342))):
-        convention = weights.convention(model)
-        assert (convention.size, convention.resize) == sizes
-        ends = convention.normalise(jnp.array([[[[0, 255, 255]]]], jnp.uint8)).ravel()
+        expected = convention(model)
+        assert (expected.size, expected.resize) == sizes
+        ends = expected.normalise(jnp.array([[[[0, 255, 255]]]], jnp.uint8)).ravel()
         assert np.allclose(ends, [-1, 1, 1], atol=1e-6)
 
 

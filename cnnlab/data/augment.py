@@ -105,15 +105,29 @@ def random_crop(
 
 
 def _flip(batch: Batch, mirrored: Bool[Array, " n"], axis: int) -> dict[str, Array]:
-    """The batch with some examples mirrored along axis 1 (upside down) or 2 (left to right)."""
+    """The batch with some examples mirrored along axis 1 (upside down) or 2 (left to right).
+
+    Where the batch has a "size", pictures are that high and wide, in the upper left corner of a canvas that is the same
+    all over elsewhere.
+    """
     height, width = batch["image"].shape[1:3]
+    whole = (height, width)[axis - 1]
+    length = batch["size"][:, axis - 1] if "size" in batch else jnp.full(len(mirrored), whole)
     sign, nothing = jnp.where(mirrored, -1.0, 1.0), jnp.zeros(len(mirrored))
-    across, along = (sign, mirrored * float((height, width)[axis - 1])), (jnp.abs(sign), nothing)
+    across, along = (sign, mirrored * length.astype(jnp.float32)), (jnp.abs(sign), nothing)
     moved = move_marks(batch, _matrix(across, along) if axis == 2 else _matrix(along, across), (height, width))
+
+    def flip(arrays):
+        if "size" not in batch:
+            return jnp.flip(arrays, axis)
+        places, ends = jnp.arange(whole), length[:, None]
+        taken = jnp.where(places < ends, ends - 1 - places, places)
+        return jax.vmap(lambda array, at: jnp.take(array, at, axis - 1))(arrays, taken)
+
     for name in ("image", "segmentation"):
         if name in batch:
             chosen = mirrored.reshape(-1, *(1,) * (batch[name].ndim - 1))
-            moved[name] = jnp.where(chosen, jnp.flip(batch[name], axis), batch[name])
+            moved[name] = jnp.where(chosen, flip(batch[name]), batch[name])
     return moved
 
 

@@ -45,8 +45,9 @@ def train_batch(source: Source, seed: int, n: int, batch_size: int, share: slice
     "position" is each example's place in the global batch. A picture that cannot be read is replaced by the first
     readable one of the share, so that every batch is full.
     """
-    indices = batch_indices(seed, n, batch_size, len(source))[share]
-    batch = source.batch(indices)
+    whole = batch_indices(seed, n, batch_size, len(source))
+    indices = whole[share]
+    batch = _read(source, indices, whole)
     mask = batch.pop("mask", None)
     if mask is not None and not mask.any():
         raise UserError(f"not one of the {len(indices)} pictures of training batch {n} can be read")
@@ -62,12 +63,21 @@ def eval_batch(source: Source, n: int, batch_size: int, share: slice) -> dict[st
     The last batch is padded with example 0; "mask" is 1 for examples that count and 0 for padding and unreadable ones,
     and "index" says which example of the source a row is.
     """
-    positions = np.arange(n * batch_size, (n + 1) * batch_size)[share]
+    positions = np.arange(n * batch_size, (n + 1) * batch_size)
     inside = positions < len(source)
-    indices = np.where(inside, positions, 0)
-    batch = source.batch(indices)
-    mask = batch.pop("mask", np.ones(len(indices), np.float32)) * inside
+    whole = np.where(inside, positions, 0)
+    indices = whole[share]
+    batch = _read(source, indices, whole)
+    mask = batch.pop("mask", np.ones(len(indices), np.float32)) * inside[share]
     return {**batch, "mask": mask.astype(np.float32), "index": indices.astype(np.int32)}
+
+
+def _read(source: Source, indices: Int[np.ndarray, " n"], whole: Int[np.ndarray, " m"]) -> dict[str, np.ndarray]:
+    """This process's examples of a batch, `whole` being the indices of all processes.
+
+    Sources of pictures of mixed sizes have a `canvas(indices)`, the shape that all processes need for the whole batch.
+    """
+    return source.batch(indices, source.canvas(whole)) if hasattr(source, "canvas") else source.batch(indices)
 
 
 def eval_batch_count(source: Source, batch_size: int) -> int:

@@ -1,7 +1,7 @@
 """Sources of examples: random access by index, from memory."""
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -44,3 +44,33 @@ class ArraySource:
 
     def batch(self, indices: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
         return {name: array[indices] for name, array in self.arrays.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The first examples of a source.
+
+    >>> source = ArraySource({"label": np.array([0, 1, 0])})
+    >>> len(Head(source, 2)), len(Head(source, 5))
+    (2, 3)
+    """
+
+    source: Source
+    size: int
+
+    def __len__(self) -> int:
+        return min(self.size, len(self.source))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.source.class_names
+
+    def batch(self, indices: Int[np.ndarray, " n"], *canvas: tuple[int, int]) -> dict[str, np.ndarray]:
+        """See `Source.batch`; sources of pictures of mixed sizes take a canvas too."""
+        return self.source.batch(indices, *canvas)
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the source has: pictures for figures, canvases."""
+        if name == "source":  # not there yet, as while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.source, name)

@@ -4,7 +4,8 @@ Coordinates are in pixels, x to the right and y down, (0, 0) the picture's upper
 [j, j + 1] × [i, i + 1] and has its centre in (j + ½, i + ½). A box is x0 y0 x1 y1, its edges; a point is x y.
 
 All functions take a key for each example and a batch, a mapping of which they change a copy: "image" (uint8, resampled
-bilinearly), and where they are there "segmentation" (labels, the nearest one), "boxes" and "points". All else passes.
+bilinearly), and where they are there "segmentation" (labels, the nearest one), "boxes", "proposals", which are boxes
+too, and "points". All else passes.
 What comes in from outside is `fill`, a colour of one number or one a channel, and `fill_label` (255 is VOC's "void").
 A box that has left the picture becomes 0 0 0 0; points may lie outside.
 """
@@ -126,8 +127,9 @@ def move_boxes(
 def move_marks(batch: Batch, matrix: Matrices, size: tuple[int, int], field: Fields | None = None) -> dict[str, Array]:
     """A copy of the batch with its boxes and points moved; the rest as it is."""
     moved = dict(batch)
-    if "boxes" in batch:
-        moved["boxes"] = move_boxes(batch["boxes"], matrix, size, field)
+    for name in ("boxes", "proposals"):
+        if name in batch:
+            moved[name] = move_boxes(batch[name], matrix, size, field)
     if "points" in batch:
         moved["points"] = move_points(batch["points"], matrix, field)
     return moved

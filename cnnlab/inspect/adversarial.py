@@ -166,7 +166,7 @@ def sheet(
     """
     rows, columns = len(pictures), 1 + 2 * len(foolings)
     drawn = Figure(figsize=(max(1.5 * columns, 5), 1.95 * rows + 0.6), layout="constrained")
-    drawn.suptitle("Adversarial examples: the change, × what makes it visible (grey: none), then the picture with it")
+    drawn.suptitle("Adversarial examples: the change, × what makes it visible (grey: none),\nthen the picture with it")
 
     def taken(row: Float[np.ndarray, " k"]) -> str:
         return f"taken for {class_names[row.argmax()]}\n({row.max():.1%})"

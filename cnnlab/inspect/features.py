@@ -27,6 +27,7 @@ from cnnlab.transfer import patterns
 
 LAYERS = 5  # without config.layers
 CHANNELS = 16  # of each layer, without config.channels
+ABREAST = 8  # maps of a picture beside one another; the others stand below
 GAP, LINE = 0.08, 0.22  # between tiles, and for a line of text, in parts of a picture's width
 
 
@@ -103,36 +104,39 @@ def figure(
     names: Sequence[str],
     scale: str,
 ) -> Figure:
-    """A row a picture: itself, then its maps, each under its maximum; all on one scale, 0 white.
+    """A picture, and beside it its maps in lines of `ABREAST`, each under its name and its maximum; so the next below.
+
+    All maps are on one scale, 0 white.
 
     Args:
       heading: of the whole.
       pictures: for the eye, 0 to 1.
       titles: of the pictures.
       tiles: the maps; NaN is left blank.
-      names: of the columns, over the first row.
+      names: of the maps.
       scale: what the values are.
     """
     count, high, wide, columns = tiles.shape
     tall, width = pictures.shape[1] / pictures.shape[2], wide / high  # the pictures are 1 wide, the maps 1 high
-    step, down = width + GAP, max(tall, 1) + LINE + GAP
-    across, deep = 1 + GAP + columns * step, LINE + count * down
-    drawn = Figure(figsize=(0.85 * across + 1.2, 0.85 * deep + 0.6), layout="constrained")
+    abreast, lines = min(columns, ABREAST), math.ceil(columns / ABREAST)
+    step, line = width + GAP, 1 + LINE + GAP
+    down = max(tall + LINE + GAP, lines * line) + (LINE if lines > 1 else 0)  # a gap where blocks, not rows, end
+    across, deep = 1 + GAP + abreast * step, count * down
+    drawn = Figure(figsize=(0.95 * across + 1.2, 0.95 * deep + 0.6), layout="constrained")
     drawn.suptitle(heading, fontsize=10)
     axes = drawn.add_subplot(xlim=(0, across), ylim=(deep, 0), aspect="equal")
     axes.axis("off")
     limit = max(float(np.nanmax(np.abs(tiles))), 1e-12)
     norm = Normalize(-limit, limit)
     for row in range(count):
-        top = LINE + row * down + LINE
+        top = row * down + LINE
         picture = pictures[row].squeeze(-1) if pictures.shape[-1] == 1 else pictures[row]
         _tile(axes, picture, (0.0, top, 1.0, tall), titles[row], cmap="gray", vmin=0, vmax=1)
-        for column in range(columns):
-            tile, left = tiles[row, :, :, column], 1 + 2 * GAP + column * step
-            _tile(axes, tile, (left, top, width, 1.0), f"max {np.nanmax(tile):.3g}", cmap="RdBu_r", norm=norm)
-    for column, name in enumerate(names):
-        middle = 1 + 2 * GAP + column * step + width / 2
-        axes.text(middle, LINE / 2, name, ha="center", va="center", fontsize=7, weight="bold")
+        for place in range(columns):
+            tile, left = tiles[row, :, :, place], 1 + 2 * GAP + place % abreast * step
+            above = f"{names[place]}: " if names[place] else ""
+            box = (left, top + place // abreast * line, width, 1.0)
+            _tile(axes, tile, box, f"{above}max {np.nanmax(tile):.3g}", cmap="RdBu_r", norm=norm)
     bar = drawn.colorbar(ScalarMappable(norm, "RdBu_r"), ax=axes, fraction=0.02, shrink=0.8, aspect=40, label=scale)
     bar.ax.axhline(0, color="black", linewidth=0.5)
     return drawn
@@ -169,9 +173,9 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
         output = np.asarray(maps[layer])
         if math.prod(output.shape[1:-1]) > 1 or channels:
             chosen = channels or strongest(output)
-            which = "" if channels else ", the largest maxima first"
-            heading = f"{layer}: {len(chosen)} of {output.shape[-1]} feature maps{which}"
-            tiles, names = output[..., chosen], [f"channel {channel}" for channel in chosen]
+            which = "by number" if channels else "by number, the largest maxima first"
+            heading = f"{layer}: {len(chosen)} of {output.shape[-1]} feature maps, {which}"
+            tiles, names = output[..., chosen], [str(channel) for channel in chosen]
         else:
             heading = f"{layer}: all {output.shape[-1]} units, row by row"
             tiles, names = rectangle(output.reshape(len(output), -1))[..., None], [""]

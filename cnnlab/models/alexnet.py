@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
+from cnnlab.models.maps import Maps, check_maps, chosen
 from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
 from cnnlab.ops.dropout import Dropout
@@ -35,6 +36,7 @@ LAYERS = {
         ("conv5", 256, 3, 1, 1, 1, False),
     ),
 }
+MAPS = ("conv1", "conv2", "conv3", "conv4", "conv5", "pool5", "fc6", "fc7")
 
 
 class AlexNet(nn.Module):
@@ -47,30 +49,34 @@ class AlexNet(nn.Module):
         parameters.
       num_classes: number of outputs.
       dropout: share of fc6's and fc7's units dropped in training.
+      maps: of "conv1" … "conv5" (rectified), "pool5", "fc6", "fc7": those that are returned by name in place of the
+        classes' outputs; the layers after the last of them are left out.
       dtype: of the computation; parameters are float32.
 
     fc6 sees pool5 flattened as (height, width, channels). Published weights flatten channels first.
 
     Raises:
-      UserError: an unknown variant; a picture too small for pool5.
+      UserError: an unknown variant or map; a picture too small for pool5.
     """
 
     variant: str = "paper"
     groups: int = 2
     num_classes: int = 1000
     dropout: float = 0.5
+    maps: tuple[str, ...] = ()
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"]:
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"] | Maps:
         if self.variant not in LAYERS:
             raise UserError(f'the variant of AlexNet is "{self.variant}"; it must be "paper" or "one_column"')
-        paper = self.variant == "paper"
+        check_maps(self, MAPS)
+        paper, found = self.variant == "paper", {}
         init, ones = nn.initializers.normal(0.01), nn.initializers.ones
         hidden_bias = ones if paper else nn.initializers.zeros
-        for name, maps, size, stride, padding, groups, positive in LAYERS[self.variant]:
+        for name, features, size, stride, padding, groups, positive in LAYERS[self.variant]:
             conv = Conv(
-                maps,
+                features,
                 size,
                 stride,
                 padding,
@@ -80,15 +86,22 @@ class AlexNet(nn.Module):
                 dtype=self.dtype,
                 name=name,
             )
-            x = relu(conv(x))
+            x = found[name] = relu(conv(x))
+            if (maps := chosen(self, found)) is not None:
+                return maps
             if name in ("conv1", "conv2") and paper:
                 x = LRN(name=f"norm{name[-1]}")(x)
             if name in ("conv1", "conv2", "conv5"):
-                x = MaxPool(3, 2, name=f"pool{name[-1]}")(x)
+                x = found[f"pool{name[-1]}"] = MaxPool(3, 2, name=f"pool{name[-1]}")(x)
+        if (maps := chosen(self, found)) is not None:
+            return maps
         x = x.reshape(x.shape[0], -1)
         for name in ("fc6", "fc7"):
             # The paper drops fc6's and fc7's outputs; the published net drops their inputs.
             drop = Dropout(self.dropout, name=f"drop{name[-1]}")
             dense = nn.Dense(4096, kernel_init=init, bias_init=hidden_bias, dtype=self.dtype, name=name)
             x = drop(relu(dense(x)), train=train) if paper else relu(dense(drop(x, train=train)))
+            found[name] = x
+            if (maps := chosen(self, found)) is not None:
+                return maps
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)

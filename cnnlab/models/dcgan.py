@@ -8,6 +8,7 @@ noise normalised unit by unit.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
@@ -28,23 +29,37 @@ def gains(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) ->
     return 1 + INIT(key, shape, dtype)
 
 
+def normalised(x: Float[Array, "*n c"], axis_name: str | None, *, train: bool) -> Float[Array, "*n c"]:
+    """Batch normalisation as a layer "bn", over all devices of an axis where there are several. Called within a module.
+
+    Where the axis is not bound, as in a notebook's own step, or is one device, each batch is normalised by itself.
+    """
+    if axis_name is not None:
+        try:
+            axis_name = axis_name if jax.lax.axis_size(axis_name) > 1 else None
+        except NameError:
+            axis_name = None
+    return BatchNorm(scale_init=gains, axis_name=axis_name, name="bn")(x, train=train)
+
+
 class Projection(nn.Module):
     """Noise to the first maps: a linear layer, batch normalisation of each unit, rectifiers.
 
     Attributes:
       shape: height, width and channels of the maps.
+      axis_name: see `Generator`.
       dtype: of the computation; parameters are float32.
     """
 
     shape: tuple[int, int, int]
+    axis_name: str | None = None
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, z: Float[Array, "n d"], *, train: bool) -> Float[Array, "n h w c"]:
         height, width, features = self.shape
         linear = nn.Dense(height * width * features, False, kernel_init=INIT, dtype=self.dtype, name="linear")
-        x = BatchNorm(scale_init=gains, name="bn")(linear(z), train=train)
-        return relu(x).reshape(-1, *self.shape)
+        return relu(normalised(linear(z), self.axis_name, train=train)).reshape(-1, *self.shape)
 
 
 class Up(nn.Module):
@@ -52,16 +67,18 @@ class Up(nn.Module):
 
     Attributes:
       features: output channels.
+      axis_name: see `Generator`.
       dtype: of the computation; parameters are float32.
     """
 
     features: int
+    axis_name: str | None = None
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 k"]:
         x = ConvTranspose(self.features, **HALVES, use_bias=False, dtype=self.dtype, name="conv")(x)
-        return relu(BatchNorm(scale_init=gains, name="bn")(x, train=train))
+        return relu(normalised(x, self.axis_name, train=train))
 
 
 class Generator(nn.Module):
@@ -76,6 +93,7 @@ class Generator(nn.Module):
         (512, 256, 128) those of 32×32 from 4×4.
       noise: numbers of noise a picture.
       num_classes: the classes on which it is conditional; 0: none. The class is joined to the noise.
+      axis_name: of the devices that batch normalisation spans; None: each device by itself.
       dtype: of the computation; parameters are float32.
 
     `label` is passed over where there are no classes, `condition` always.
@@ -88,6 +106,7 @@ class Generator(nn.Module):
     widths: tuple[int, ...] = (1024, 512, 256, 128)
     noise: int = 100
     num_classes: int = 0
+    axis_name: str | None = None
     dtype: DTypeLike | None = None
 
     low, high = -1.0, 1.0
@@ -114,9 +133,9 @@ class Generator(nn.Module):
             )
         x = join_label(z, label, self.num_classes)
         start = (height // scale, width // scale, self.widths[0])
-        x = Projection(start, dtype=self.dtype, name="layer1")(x, train=train)
+        x = Projection(start, self.axis_name, dtype=self.dtype, name="layer1")(x, train=train)
         for number, features in enumerate(self.widths[1:], 2):
-            x = Up(features, dtype=self.dtype, name=f"layer{number}")(x, train=train)
+            x = Up(features, self.axis_name, dtype=self.dtype, name=f"layer{number}")(x, train=train)
         x = ConvTranspose(channels, **HALVES, use_bias=False, dtype=self.dtype, name="output")(x)
         return jnp.tanh(x.astype(jnp.float32))
 
@@ -126,7 +145,7 @@ class Down(nn.Module):
 
     Attributes:
       features: output channels.
-      norm: see `Discriminator`.
+      norm, axis_name: see `Discriminator`.
       use_bias: whether the convolution has biases.
       dtype: of the computation; parameters are float32.
     """
@@ -134,6 +153,7 @@ class Down(nn.Module):
     features: int
     norm: str
     use_bias: bool
+    axis_name: str | None = None
     dtype: DTypeLike | None = None
 
     @nn.compact
@@ -141,7 +161,7 @@ class Down(nn.Module):
         conv = Conv(self.features, **HALVES, use_bias=self.use_bias, dtype=self.dtype, name="conv")
         x = spectral(conv, x, train=train) if self.norm == "spectral" else conv(x)
         if self.norm == "batch":
-            x = BatchNorm(scale_init=gains, name="bn")(x, train=train)
+            x = normalised(x, self.axis_name, train=train)
         return leaky_relu(x)
 
 
@@ -155,6 +175,7 @@ class Discriminator(nn.Module):
         is in "batch_stats". "none": the critic of a Wasserstein GAN with gradient penalty, whose penalty is of each
         picture alone (Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville 2017, section 4).
       num_classes: the classes on which it is conditional; 0: none. The class is joined to the picture as planes.
+      axis_name: of the devices that batch normalisation spans; None: each device by itself.
       dtype: of the computation; parameters are float32.
 
     `label` is passed over where there are no classes, `condition` always.
@@ -166,6 +187,7 @@ class Discriminator(nn.Module):
     widths: tuple[int, ...] = (128, 256, 512, 1024)
     norm: str = "batch"
     num_classes: int = 0
+    axis_name: str | None = None
     dtype: DTypeLike | None = None
 
     @nn.compact
@@ -183,7 +205,7 @@ class Discriminator(nn.Module):
         x = join_label(x, label, self.num_classes)
         for number, features in enumerate(self.widths, 1):
             norm = "none" if self.norm == "batch" and number == 1 else self.norm
-            x = Down(features, norm, use_bias, dtype=self.dtype, name=f"layer{number}")(x, train=train)
+            x = Down(features, norm, use_bias, self.axis_name, dtype=self.dtype, name=f"layer{number}")(x, train=train)
         x = x.reshape(x.shape[0], -1)
         linear = nn.Dense(1, use_bias, kernel_init=INIT, dtype=self.dtype, name="output")
         logits = spectral(linear, x, train=train) if self.norm == "spectral" else linear(x)

@@ -5,12 +5,16 @@ of 18 and 34 layers, which have no shortcuts. With option B: 11,689,512, 21,797,
 60,192,808 parameters.
 """
 
+import functools
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
+from cnnlab.models.maps import Maps, check_maps, chosen
 from cnnlab.models.resnet_cifar import HE, shortcut_a
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
@@ -31,7 +35,7 @@ class Block(nn.Module):
       plain: no shortcut.
       option: "A", zeros for new maps; "B", a projection where the shape changes; "C", projections everywhere.
       stride_on_3x3: where a bottleneck strides: False, on the first 1×1, is the paper's; published weights have True.
-      axis_name: see `ResNet`.
+      norm: makes a batch normalisation, given its name.
       dtype: of the computation.
     """
 
@@ -41,7 +45,7 @@ class Block(nn.Module):
     plain: bool = False
     option: str = "B"
     stride_on_3x3: bool = False
-    axis_name: str | None = None
+    norm: Callable[..., nn.Module] = BatchNorm
     dtype: DTypeLike | None = None
 
     @nn.compact
@@ -63,7 +67,7 @@ class Block(nn.Module):
                 dtype=self.dtype,
                 name=f"conv{suffix}" if suffix.isdigit() else suffix,
             )
-            norm = BatchNorm(axis_name=self.axis_name, name=f"bn{suffix}" if suffix.isdigit() else f"{suffix}_bn")
+            norm = self.norm(name=f"bn{suffix}" if suffix.isdigit() else f"{suffix}_bn")
             return norm(conv(x), train=train)
 
         y = x
@@ -88,13 +92,18 @@ class ResNet(nn.Module):
       option: of the shortcuts, "A", "B" or "C"; see `Block`.
       stride_on_3x3: see `Block`.
       num_classes: number of outputs.
+      width: maps of conv1 and of the first stage's 3×3 convolutions; each stage doubles them.
+      maps: of "conv2" … "conv5", the stages whose outputs are returned by name in place of the classes'; the layers
+        after the last of them are left out. For detectors and segmentation.
+      frozen_norm: batch normalisation keeps what it has; see `BatchNorm`.
+      epsilon: of batch normalisation.
       axis_name: of the devices that batch normalisation spans; None: each device by itself.
       dtype: of the computation; parameters are float32.
 
     Stages are conv1, pool1, conv2_1 … conv5_n, fc, as in the paper's table 1.
 
     Raises:
-      UserError: an unknown depth or option.
+      UserError: an unknown depth, option or map.
     """
 
     depth: int = 50
@@ -102,33 +111,42 @@ class ResNet(nn.Module):
     option: str = "B"
     stride_on_3x3: bool = False
     num_classes: int = 1000
+    width: int = 64
+    maps: tuple[str, ...] = ()
+    frozen_norm: bool = False
+    epsilon: float = 1e-5
     axis_name: str | None = None
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"]:
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"] | Maps:
         if self.depth not in BLOCKS:
             raise UserError(f"the depth of ResNet is {self.depth}; it must be one of {', '.join(map(str, BLOCKS))}")
         if self.option not in ("A", "B", "C"):
             raise UserError(f'the option of ResNet\'s shortcuts is "{self.option}"; it must be "A", "B" or "C"')
-        x = Conv(64, 7, 2, 3, use_bias=False, kernel_init=HE, dtype=self.dtype, name="conv1")(x)
-        x = relu(BatchNorm(axis_name=self.axis_name, name="bn1")(x, train=train))
+        check_maps(self, tuple(f"conv{stage}" for stage in range(2, 6)))
+        norm = functools.partial(BatchNorm, epsilon=self.epsilon, axis_name=self.axis_name, frozen=self.frozen_norm)
+        found = {}
+        x = Conv(self.width, 7, 2, 3, use_bias=False, kernel_init=HE, dtype=self.dtype, name="conv1")(x)
+        x = relu(norm(name="bn1")(x, train=train))
         x = MaxPool(3, 2, padding=1, name="pool1")(x)
         for stage, blocks in enumerate(BLOCKS[self.depth], 2):
             first, *others = (
                 Block(
-                    width=32 * 2 ** (stage - 1),
+                    width=self.width * 2 ** (stage - 2),
                     stride=2 if stage > 2 and number == 1 else 1,
                     bottleneck=self.depth >= 50,
                     plain=self.plain,
                     option=self.option,
                     stride_on_3x3=self.stride_on_3x3,
-                    axis_name=self.axis_name,
+                    norm=norm,
                     dtype=self.dtype,
                     name=f"conv{stage}_{number}",
                 )
                 for number in range(1, blocks + 1)
             )
-            x = repeat(others, first(x, train=train), train=train)
+            x = found[f"conv{stage}"] = repeat(others, first(x, train=train), train=train)
+            if (maps := chosen(self, found)) is not None:
+                return maps
         x = jnp.mean(x, (1, 2))
         return nn.Dense(self.num_classes, kernel_init=HE, dtype=self.dtype, name="fc")(x).astype(jnp.float32)

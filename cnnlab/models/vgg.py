@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
+from cnnlab.models.maps import Maps, check_maps, chosen
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
@@ -32,6 +33,18 @@ CONFIGURATIONS = {
 }
 
 
+def map_names(configuration: str) -> tuple[str, ...]:
+    """The layers whose maps a VGG can return.
+
+    >>> map_names("A")[:3]
+    ('conv1_1', 'pool1', 'conv2_1')
+    """
+    names = []
+    for group, sizes in enumerate(CONFIGURATIONS[configuration], 1):
+        names += [f"conv{group}_{place}" for place in range(1, len(sizes) + 1)] + [f"pool{group}"]
+    return (*names, "fc6", "fc7")
+
+
 class VGG(nn.Module):
     """VGG for pictures of 224×224 (any size from 32 up; fc6 then has another shape).
 
@@ -41,12 +54,14 @@ class VGG(nn.Module):
       batch_norm: batch normalisation after each convolution, as later published weights have; not in the paper.
       initialiser: a key of `INITIALISERS`.
       dropout: share of fc6's and fc7's units dropped in training.
+      maps: of "conv1_1" … "conv5_3" (rectified), "pool1" … "pool5", "fc6", "fc7": those that are returned by name in
+        place of the classes' outputs; the layers after the last of them are left out.
       dtype: of the computation; parameters are float32.
 
     fc6 sees pool5 flattened as (height, width, channels). Published weights flatten channels first.
 
     Raises:
-      UserError: an unknown configuration or initialiser; a picture too small for pool5.
+      UserError: an unknown configuration, initialiser or map; a picture too small for pool5.
     """
 
     configuration: str = "D"
@@ -54,17 +69,19 @@ class VGG(nn.Module):
     batch_norm: bool = False
     initialiser: str = "normal"
     dropout: float = 0.5
+    maps: tuple[str, ...] = ()
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"]:
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"] | Maps:
         if self.configuration not in CONFIGURATIONS:
             known = ", ".join(CONFIGURATIONS)
             raise UserError(f'the configuration of VGG is "{self.configuration}"; it must be one of {known}')
         if self.initialiser not in INITIALISERS:
             known = " or ".join(f'"{name}"' for name in INITIALISERS)
             raise UserError(f'the initialiser of VGG is "{self.initialiser}"; it must be {known}')
-        init = INITIALISERS[self.initialiser]
+        check_maps(self, map_names(self.configuration))
+        init, found = INITIALISERS[self.initialiser], {}
         for group, sizes in enumerate(CONFIGURATIONS[self.configuration], 1):
             for place, size in enumerate(sizes, 1):
                 layer = f"{group}_{place}"
@@ -74,12 +91,18 @@ class VGG(nn.Module):
                 x = conv(x)
                 if self.batch_norm:
                     x = BatchNorm(name=f"bn{layer}")(x, train=train)
-                x = relu(x)
+                x = found[f"conv{layer}"] = relu(x)
+                if (maps := chosen(self, found)) is not None:
+                    return maps
                 if self.configuration == "A-LRN" and layer == "1_1":
                     x = LRN(name="norm1")(x)
-            x = MaxPool(2, 2, name=f"pool{group}")(x)
+            x = found[f"pool{group}"] = MaxPool(2, 2, name=f"pool{group}")(x)
+            if (maps := chosen(self, found)) is not None:
+                return maps
         x = x.reshape(x.shape[0], -1)
         for name in ("fc6", "fc7"):
-            x = relu(nn.Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
+            x = found[name] = relu(nn.Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
+            if (maps := chosen(self, found)) is not None:
+                return maps
             x = Dropout(self.dropout, name=f"drop{name[2:]}")(x, train=train)
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from cnnlab.models.maps import Maps, check_maps, chosen
 from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
 from cnnlab.ops.dropout import Dropout
@@ -24,6 +25,7 @@ LAYERS = (
     ("conv4", 384, 3, 1, 1),
     ("conv5", 256, 3, 1, 1),
 )
+MAPS = (*(name for name, *_ in LAYERS), "pool5", "fc6", "fc7")
 
 
 class ZFNet(nn.Module):
@@ -32,30 +34,42 @@ class ZFNet(nn.Module):
     Attributes:
       num_classes: number of outputs.
       dropout: share of fc6's and fc7's units dropped in training.
+      maps: of "conv1" … "conv5" (rectified), "pool5", "fc6", "fc7": those that are returned by name in place of the
+        classes' outputs; the layers after the last of them are left out.
       dtype: of the computation; parameters are float32.
 
     fc6 sees pool5 flattened as (height, width, channels).
 
     Raises:
-      UserError: a picture too small for pool5.
+      UserError: a picture too small for pool5; an unknown map.
     """
 
     num_classes: int = 1000
     dropout: float = 0.5
+    maps: tuple[str, ...] = ()
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"]:
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"] | Maps:
+        check_maps(self, MAPS)
+        found = {}
         # All weights begin at random of scale 0.01, all biases at 0 (section 3).
         init = nn.initializers.normal(0.01)
-        for name, maps, size, stride, padding in LAYERS:
-            x = relu(Conv(maps, size, stride, padding, kernel_init=init, dtype=self.dtype, name=name)(x))
+        for name, features, size, stride, padding in LAYERS:
+            x = relu(Conv(features, size, stride, padding, kernel_init=init, dtype=self.dtype, name=name)(x))
+            found[name] = x
+            if (maps := chosen(self, found)) is not None:
+                return maps
             if name in ("conv1", "conv2"):
                 # 110 → 55 and 26 → 13: the last window reaches over the border. Contrast is normalised after pooling.
                 x = LRN(name=f"norm{name[-1]}")(MaxPool(3, 2, ceil=True, name=f"pool{name[-1]}")(x))
-        x = MaxPool(3, 2, name="pool5")(x)
+        x = found["pool5"] = MaxPool(3, 2, name="pool5")(x)
+        if (maps := chosen(self, found)) is not None:
+            return maps
         x = x.reshape(x.shape[0], -1)
         for name in ("fc6", "fc7"):
-            x = relu(nn.Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
+            x = found[name] = relu(nn.Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
+            if (maps := chosen(self, found)) is not None:
+                return maps
             x = Dropout(self.dropout, name=f"drop{name[-1]}")(x, train=train)
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)

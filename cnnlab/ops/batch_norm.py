@@ -24,6 +24,8 @@ class BatchNorm(nn.Module):
       epsilon: added to the variance.
       scale_init: of "scale"; zeros makes a residual branch start as nothing.
       axis_name: of the devices whose batches are normalised together; None: each device's by itself.
+      frozen: an affine map and no more, in training too: "scale" and "bias" lie beside the statistics in "batch_stats",
+        where no optimizer sees them. So detectors keep their backbone's, as their batches are too small for statistics.
       dtype: of the result; None is the input's.
     """
 
@@ -31,17 +33,22 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     scale_init: nn.initializers.Initializer = nn.initializers.ones
     axis_name: str | None = None
+    frozen: bool = False
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "*n c"], *, train: bool) -> Float[Array, "*n c"]:
         channels = x.shape[-1:]
-        scale = self.param("scale", self.scale_init, channels)
-        bias = self.param("bias", nn.initializers.zeros, channels)
+        if self.frozen:
+            scale = self.variable("batch_stats", "scale", jnp.ones, channels).value
+            bias = self.variable("batch_stats", "bias", jnp.zeros, channels).value
+        else:
+            scale = self.param("scale", self.scale_init, channels)
+            bias = self.param("bias", nn.initializers.zeros, channels)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         variance = self.variable("batch_stats", "var", jnp.ones, channels)
         dtype = self.dtype or x.dtype
-        if not train:
+        if self.frozen or not train:
             return apply_moments(x, scale, bias, mean.value, variance.value, self.epsilon).astype(dtype)
         axis_name = None if self.is_initializing() else self.axis_name
         if axis_name is None and tuned():

@@ -229,6 +229,10 @@ class Classification:
             drawn["worst_mistakes"] = figures.contact_sheet(list(pictures), titles, "The surest mistakes")
         return drawn
 
+    def say(self, row: Mapping[str, Any]) -> str:
+        """One of `describe`'s rows as a line."""
+        return "  ".join(f"{c} {p:.1%}" for c, p in zip(row["classes"], row["probabilities"], strict=True))
+
     def draw_predictions(self, pictures: list[np.ndarray], names: list[str], rows: list[dict[str, Any]]) -> Figure:
         """A contact sheet of pictures with their likeliest class."""
         titles = [

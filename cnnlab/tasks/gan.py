@@ -321,6 +321,10 @@ class GAN:
         heading = "From one sample's noise to the next, a row each"
         return figures.contact_sheet(list(made), [""] * len(made), heading, columns)
 
+    def say(self, row: Mapping[str, Any]) -> str:
+        """One of `describe`'s rows as a line."""
+        return "  ".join(f"{c} {p:.1%}" for c, p in zip(row["classes"], row["probabilities"], strict=True))
+
     def draw_predictions(self, pictures: list[np.ndarray], names: list[str], rows: list[dict[str, Any]]) -> Figure:
         """A contact sheet of pictures with what the discriminators take them for."""
         titles = [

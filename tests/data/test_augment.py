@@ -104,6 +104,32 @@ def test_half_of_the_pictures_are_mirrored_left_to_right():
     assert abs(mirrored.sum() - 500) < 6 * np.sqrt(250)
 
 
+@pytest.mark.parametrize("flip", [horizontal_flip, vertical_flip])
+def test_a_picture_in_the_corner_of_a_canvas_is_mirrored_within_it(flip):
+    """As it is on its own, and the canvas stays empty elsewhere."""
+    sizes = [(4, 5), (6, 8), (1, 1), (6, 3)]
+    batch = {**marked(4), "size": jnp.array(sizes)}
+    rows, columns = jnp.arange(6)[:, None, None], jnp.arange(8)[:, None]
+    within = jnp.stack([(rows < height) & (columns < width) for height, width in sizes])
+    batch |= {"image": batch["image"] * within, "segmentation": batch["segmentation"] * within[..., 0]}
+    batch["boxes"] = jnp.tile(jnp.array([[0.0, 0, 1, 1], [1, 0, 3, 1], [0, 0, 0, 0]]), (4, 1, 1))
+    flipped = jax.device_get(jax.jit(lambda keys, batch: flip(keys, batch, 1))(keys(4), batch))
+    before, axis = jax.device_get(batch), 1 if flip is horizontal_flip else 0
+    for i, size in enumerate(sizes):
+        height, width = size
+        for name in ("image", "segmentation"):
+            mirrored = np.flip(before[name][i, :height, :width], axis)
+            np.testing.assert_array_equal(flipped[name][i, :height, :width], mirrored)
+            assert not flipped[name][i, height:].any()
+            assert not flipped[name][i, :, width:].any()
+        place = 1 - axis  # of x and y
+        np.testing.assert_allclose(flipped["points"][i, :, place], size[axis] - before["points"][i, :, place])
+        np.testing.assert_array_equal(flipped["points"][i, :, axis], before["points"][i, :, axis])
+    # The boxes are 0 0 1 1 and 1 0 3 1, in 4×5 pixels.
+    expected = [[4, 0, 5, 1], [2, 0, 4, 1]] if flip is horizontal_flip else [[0, 3, 1, 4], [1, 3, 3, 4]]
+    np.testing.assert_array_equal(flipped["boxes"][0], [*expected, [0, 0, 0, 0]])
+
+
 def test_crop_and_flip_are_drawn_independently():
     results = images(crop_and_flip, keys(1600), numbered(1600, 3, 3), 2)[..., 0]
     # The upper left pixel of the crop, mirrored or not: 4 places and 2 ways.

@@ -34,6 +34,26 @@ class Damaged:
         return {**numbers(self.size).batch(indices), "mask": np.isin(indices, self.bad, invert=True).astype(np.float32)}
 
 
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    """Example i is i + 1 high and 2 wide; all of a batch stand on the canvas that the source is given."""
+
+    size: int
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self):
+        return self.size
+
+    def canvas(self, indices):
+        return int(indices.max()) + 1, 2
+
+    def batch(self, indices, canvas=None):
+        image = np.zeros((len(indices), *(canvas or self.canvas(indices)), 1), np.uint8)
+        for row, index in zip(image, indices, strict=True):
+            row[: index + 1] = index
+        return {"image": image}
+
+
 @pytest.mark.parametrize(("size", "batch_size"), [(12, 4), (10, 4), (7, 3), (3, 8), (1, 1), (5, 5)])
 def test_each_epoch_has_each_example_once(size, batch_size):
     epochs = 4
@@ -78,6 +98,15 @@ def test_the_shares_of_two_processes_are_the_whole_batch(make):
     assert whole.keys() == halves[0].keys()
     for name, array in whole.items():
         np.testing.assert_array_equal(np.concatenate([half[name] for half in halves]), array)
+
+
+@pytest.mark.parametrize("make", [lambda *args: train_batch(args[0], 1, *args[1:]), eval_batch])
+def test_all_shares_of_a_batch_stand_on_the_canvas_of_the_whole(make):
+    for n in range(3):
+        whole = make(Mixed(10), n, 4, ALL)
+        halves = [make(Mixed(10), n, 4, share) for share in (slice(0, 2), slice(2, 4))]
+        np.testing.assert_array_equal(np.concatenate([half["image"] for half in halves]), whole["image"])
+        assert whole["image"].shape == (4, whole["image"].max() + 1, 2, 1)
 
 
 def test_unreadable_pictures_are_replaced_by_the_first_readable_one():

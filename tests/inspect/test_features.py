@@ -90,9 +90,8 @@ def test_tiles_names_and_maxima():
     picture = np.linspace(0, 1, 32).reshape(2, 4, 4, 1)
     drawn = features.figure("conv1", picture, ["cat", "a-very-long-file-name.png"], TILES, ["a", "b", "c"], "output")
     texts = [text.get_text() for text in drawn.axes[0].texts]
-    assert texts[:4] == ["cat", "max 1", "max 2", "max 0.25"]
-    assert texts[4:8] == ["a-very-long-fil…", "max -4", "max -8", "max -1"]
-    assert texts[8:] == ["a", "b", "c"]
+    assert texts[:4] == ["cat", "a: max 1", "b: max 2", "c: max 0.25"]
+    assert texts[4:] == ["a-very-long-fil…", "a: max -4", "b: max -8", "c: max -1"]
     found = images(drawn)
     np.testing.assert_array_equal(found[0][0], picture[0, ..., 0])
     np.testing.assert_array_equal(found[6][0], TILES[1, ..., 1])
@@ -121,7 +120,11 @@ def test_a_figure_a_layer(capsys):
     assert len(found) == 2 * 17
     np.testing.assert_allclose(found[0][0], opened.shown(opened.x)[0, ..., 0])
     np.testing.assert_allclose(found[17 + 3][0], output[1, ..., chosen[2]], atol=1e-6)
-    assert f"channel {chosen[2]}" in [text.get_text() for text in drawn["features_C3"].axes[0].texts]
+    # Two lines of eight: the ninth map stands under the first.
+    assert found[1 + 8][1][0] == found[1][1][0]
+    assert found[1 + 8][1][3] > found[1][1][2]
+    texts = [text.get_text() for text in drawn["features_C3"].axes[0].texts]
+    assert texts[17 + 3] == f"{chosen[2]}: max {output[1, ..., chosen[2]].max():.3g}"
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["C1", "C3"]
 
 
@@ -129,8 +132,8 @@ def test_layers_and_channels_by_name():
     opened = subject()
     drawn = features.draw(opened, options(layers="C3,C1", channels="4, 1"))
     assert list(drawn) == ["features_C3", "features_C1"]
-    names = [text.get_text() for text in drawn["features_C1"].axes[0].texts[-2:]]
-    assert names == ["channel 4", "channel 1"]
+    names = [text.get_text().partition(":")[0] for text in drawn["features_C1"].axes[0].texts[-2:]]
+    assert names == ["4", "1"]
     dense = features.draw(opened, options(layers="F6"))["features_F6"]
     assert "all 84 units" in dense.get_suptitle()
     tile = images(dense)[1][0]

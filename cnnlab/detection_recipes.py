@@ -1,0 +1,215 @@
+"""What the detection experiments share: fields of their configurations, and what is made of them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from cnnlab import loop, parallel, transfer
+from cnnlab.configs import plain
+from cnnlab.data import detected, pipeline
+from cnnlab.data.augment import horizontal_flip
+from cnnlab.data.detected import Detected
+from cnnlab.data.detection import Resizing, on_canvas, read_resized
+from cnnlab.data.pictures import read_picture
+from cnnlab.data.proposals import WithProposals, find_all
+from cnnlab.data.selective_search import opencv, selective_search
+from cnnlab.data.source import Head, Source
+from cnnlab.errors import UserError
+from cnnlab.experiment import Experiment
+from cnnlab.optim import adam_cosine, step_schedule
+from cnnlab.progress import Progress
+from cnnlab.published import IMAGENET
+from cnnlab.recipes import compute_type, craft_fields, crafted, descent, descent_fields
+from cnnlab.state import TrainState
+from cnnlab.tasks import rcnn
+from cnnlab.tasks.detection import Detection, Rules
+
+
+def detection_fields() -> ConfigDict:
+    """The fields that all detection experiments have, with the values of Faster R-CNN's paper."""
+    config = ConfigDict()
+    config.data = "voc"  # of TFDS, or "coco"; "shapes", drawn on the spot; or a folder as PASCAL VOC's or COCO's
+    config.train_pictures = 0  # the first so many are learnt from; 0: all
+    config.classes = ()  # of a folder: found there, recorded with the run; predict then needs no folder
+    config.objects = 64  # of a picture at most: what boxes are padded to
+    config.shorter = 600  # pixels of a picture's shorter side once it is resized
+    config.longer = 1000  # pixels of its longer side at most, for which the shorter one becomes shorter still
+    config.batch_size = 2  # pictures, of all devices together, which must divide it
+    config.eval_batch_size = 2  # likewise
+    config.steps = 70_000  # in the whole run
+    config.optimizer = "sgd"  # with momentum 0.9, as in the papers; or "adam", its rate falling to 0 along a cosine
+    config.learning_rate = 1e-3  # at the first step
+    config.drops = (50_000,)  # of "sgd": steps after which the rate is a tenth
+    config.weight_decay = 5e-4  # of "sgd": L2 penalty
+    config.update({**descent_fields(), **craft_fields()})
+    config.rules = rules_fields(Rules())  # the papers' numbers; see `tasks/detection.py`
+    config.seed = 0  # of the initial weights, the order of the pictures, augmentation and all draws
+    config.log_every = 20  # steps between reports
+    config.eval_every = 10_000  # steps between tests
+    config.checkpoint_every = 2000  # steps between checkpoints
+    return config
+
+
+def rules_fields(rules: Rules) -> ConfigDict:
+    """A field for each of the papers' numbers."""
+    return ConfigDict(dataclasses.asdict(rules))
+
+
+def optimizer_of(config: ConfigDict) -> optax.GradientTransformation:
+    """What the fields ask for.
+
+    Raises:
+      UserError: an unknown optimizer.
+    """
+    if config.optimizer == "adam":
+        return adam_cosine(config.learning_rate, config.steps, clip_norm=config.clip_norm)
+    if config.optimizer != "sgd":
+        raise UserError(f'config.optimizer is "{config.optimizer}"; it must be "sgd" or "adam"')
+    return descent(config, step_schedule(config.learning_rate, tuple(config.drops)), config.steps, 1000)
+
+
+def search_fields() -> ConfigDict:
+    """Fields of detectors that look where selective search says."""
+    config = ConfigDict()
+    config.proposals = 2000  # of a picture at most, the first that selective search gives
+    config.quality = False  # search with more colours and likenesses: about three times the proposals, five the time
+    return config
+
+
+def searched(data: Detected, config: ConfigDict) -> Detected:
+    """The data with selective search's proposals, found when the pictures are called for and kept on the disk."""
+    opencv()  # whether it is there, before anything else is done
+    search = functools.partial(selective_search, quality=config.quality, limit=config.proposals, seed=config.seed)
+    how = f"selective search, quality {config.quality}, {config.proposals} proposals, seed {config.seed}"
+
+    def found(make: Callable[[], Source], split: str) -> Source:
+        source = make()
+        proposals = find_all(source, search, how, f"selective search in {split} pictures")
+        return WithProposals(source, proposals, max(1, *(len(own) for own in proposals)))
+
+    train, test = (
+        functools.partial(found, make, split) for make, split in ((data.train, "train"), (data.test, "test"))
+    )
+    return dataclasses.replace(data, train=train, test=test)
+
+
+def assemble(
+    config: ConfigDict,
+    name: str,
+    model: Callable[..., nn.Module],
+    task: Callable[..., Detection] = Detection,
+    **parts: Any,
+) -> Experiment:
+    """A detector on the data that config.data names.
+
+    Args:
+      config: with the fields of `detection_fields`; with those of `search_fields` it looks where selective search says.
+      name: of the experiment.
+      model: makes the net, given `num_classes`.
+      task: makes the task.
+      **parts: further fields of it.
+
+    Raises:
+      UserError: unknown data; a batch size that the devices do not divide.
+    """
+    config = config.copy_and_resolve_references()
+    resizing = Resizing(config.shorter, config.longer)
+    data = detected.choose(config.data, resizing, config.objects, tuple(config.classes), name)
+    config.update(classes=data.class_names)
+    if config.train_pictures:
+        train = data.train
+        data = dataclasses.replace(data, train=lambda: Head(train(), config.train_pictures))
+    searches = "proposals" in config
+    if searches:
+        data = searched(data, config)
+    parallel.check_batch_size("config.batch_size", config.batch_size)
+    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    made = task(
+        model=model(num_classes=len(data.class_names), **compute_type(config)),
+        optimizer=optimizer_of(config),
+        preprocess=IMAGENET.normalise,
+        class_names=data.class_names,
+        rules=Rules(**config.rules),
+        **{"augment": horizontal_flip, **parts},
+    )
+    experiment = experiment_of(config, name, made, data, resizing)
+    if searches:
+        read = functools.partial(read_searched, resizing=resizing, config=config)
+        experiment = dataclasses.replace(experiment, read_picture=read)
+    return experiment
+
+
+def experiment_of(config: ConfigDict, name: str, task: Detection, data: Detected, resizing: Resizing) -> Experiment:
+    """The Experiment of a task, all else from the config's fields."""
+    largest = resizing.buckets()[-1]
+    return Experiment(
+        name=name,
+        config=plain(config),
+        task=crafted(task, config, largest[0]),
+        train_data=data.train,
+        test_data=data.test,
+        prepare=data.prepare,
+        picture_shape=(*largest, 3),
+        read_picture=functools.partial(read_fields, resizing=resizing),
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        steps=config.steps,
+        seed=config.seed,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        checkpoint_every=config.checkpoint_every,
+        best="-AP50",
+        init_from=config.init_from,
+        replace_head=config.replace_head,
+        init_layers=transfer.patterns(config.init_layers),
+    )
+
+
+def judged(experiment: Experiment, folder: Path, step: int) -> TrainState:
+    """The state of R-CNN's net that was fine-tuned in a folder, with its SVMs and box regressions; see `rcnn.fit`.
+
+    Args:
+      experiment: of the fine-tuning.
+      folder: its workdir.
+      step: that the state is said to be of.
+    """
+    state = loop.restored_state(experiment, folder)
+    source, size = experiment.train_data(), experiment.eval_batch_size
+    count = pipeline.eval_batch_count(source, size)
+
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        progress = Progress(f"{experiment.name}: features of training pictures", 0, count, size)
+        for n in range(count):
+            yield pipeline.eval_batch(source, n, size, slice(None))
+            progress.step(n + 1)
+            if n + 1 == count or (n + 1) % experiment.log_every == 0:
+                progress.report(n + 1, {})
+        progress.close()
+
+    return dataclasses.replace(rcnn.fit(experiment.task, state, batches), step=jnp.asarray(step, jnp.int32))
+
+
+def read_searched(path: Path, resizing: Resizing, config: ConfigDict) -> dict[str, np.ndarray]:
+    """`read_fields` with "proposals", which selective search finds in the picture."""
+    fields = read_fields(path, resizing)
+    height, width = fields["original"]
+    picture = read_picture(path, (int(height), int(width), 3))
+    boxes = selective_search(picture, config.quality, config.proposals, config.seed)
+    proposals = np.zeros((config.proposals, 4), np.float32)
+    down, across = fields["size"] / fields["original"]
+    proposals[: len(boxes)] = boxes * np.array([across, down, across, down], np.float32)
+    return {**fields, "proposals": proposals}
+
+
+def read_fields(path: Path, resizing: Resizing) -> dict[str, np.ndarray]:
+    """A picture file as "image", "size" and "original" of a batch, on the largest canvas, where every picture fits."""
+    picture, original = read_resized(path, resizing)
+    return {name: array[0] for name, array in on_canvas([picture], [original], resizing.buckets()[-1]).items()}

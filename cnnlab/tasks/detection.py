@@ -1,0 +1,339 @@
+"""Detection: boxes round the objects of a picture, each with its class."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
+from matplotlib.figure import Figure
+
+from cnnlab import box_figures
+from cnnlab.data.augment import Augment, keys_of
+from cnnlab.data.source import Source
+from cnnlab.metrics.coco_scores import Judged
+from cnnlab.metrics.detection import DetectionMetrics
+from cnnlab.models.faster_rcnn import FasterRCNN
+from cnnlab.ops import boxes as box_ops
+from cnnlab.ops.proposals import detect, propose
+from cnnlab.state import TrainState
+from cnnlab.tasks import detection_losses as losses
+from cnnlab.tasks.supervised import make_train_step
+from cnnlab.transfer import frozen_as_in_evaluation, split_params
+
+Weights = tuple[float, float, float, float]
+SURE = 0.5  # score from which findings are drawn
+SHOWN = 12  # test pictures that are drawn
+SHEET = 24  # pictures on the contact sheet of a prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """The numbers of Fast and Faster R-CNN's papers.
+
+    Attributes:
+      anchors: of a picture that the RPN learns from in a step, at most half of them positive.
+      anchor_high, anchor_low: IoU from which an anchor is positive, and under which negative.
+      cross_boundary: anchors that reach over the picture's border are learnt from too; the paper leaves them out.
+      train_before, test_before: anchors of each map, those with the highest scores, that become proposals.
+      train_proposals, test_proposals: at most so many of them are left over.
+      proposal_overlap: IoU above which the lower of two proposals is dropped.
+      regions: of a picture that the head learns from in a step.
+      positives: the share of them that lies on objects, at most.
+      region_high: IoU from which a region is on an object.
+      region_low: the least IoU of a region on the background; 0.1 in Fast R-CNN, to learn from hard ones.
+      code: weights of the head's boxes; 10, 10, 5, 5 gives them about unit variance, as in the papers.
+      beta: of the RPN's smooth L1.
+      box_weight: λ, what the losses of boxes count beside those of classes.
+      least: probability below which nothing is reported.
+      overlap: IoU above which the less probable of two findings of a class is dropped.
+      limit: findings in a picture.
+    """
+
+    anchors: int = 256
+    anchor_high: float = 0.7
+    anchor_low: float = 0.3
+    cross_boundary: bool = False
+    train_before: int = 12_000
+    test_before: int = 6_000
+    train_proposals: int = 2_000
+    test_proposals: int = 300
+    proposal_overlap: float = 0.7
+    regions: int = 128
+    positives: float = 0.25
+    region_high: float = 0.5
+    region_low: float = 0.0
+    code: Weights = (10.0, 10.0, 5.0, 5.0)
+    beta: float = 1 / 9
+    box_weight: float = 1.0
+    least: float = 0.05
+    overlap: float = 0.3
+    limit: int = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """The task of Fast and Faster R-CNN.
+
+    Its batches have "image", the "size" of each picture within it, and "boxes", "label", "ignored"; see
+    `data/detection.py`. Where the model is no `FasterRCNN`, or `learn_proposals` is off, "proposals" (boxes, padded
+    with 0 0 0 0) come with the batch.
+
+    Attributes:
+      model: a `FastRCNN` or a `FasterRCNN`.
+      optimizer: an optax transformation.
+      preprocess: stored pictures → the network's input.
+      class_names: in the order of the labels, without the background.
+      rules: the papers' numbers.
+      augment: `(keys, batch) → batch`, a key an example, in training only; see `data/augment.py`.
+      learn_proposals, learn_classes: the parts that are trained; both is the paper's approximate joint training, one at
+        a time the stages of its alternating training (section 3.2).
+      frozen: patterns of layers that stay as they are; see `transfer.py`.
+      accumulate: parts that a device's share of a batch is computed in; see `make_train_step`.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    preprocess: Callable[[UInt8[Array, "n h w c"]], Float[Array, "n h w c"]]
+    class_names: tuple[str, ...]
+    rules: Rules = Rules()
+    augment: Augment | None = None
+    learn_proposals: bool = True
+    learn_classes: bool = True
+    frozen: tuple[str, ...] = ()
+    accumulate: int = 1
+
+    @property
+    def proposes(self) -> bool:
+        """Whether the network proposes its regions itself."""
+        return isinstance(self.model, FasterRCNN)
+
+    def init(self, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainState:
+        """A fresh state; of `batch` only the shape of "image" counts."""
+        variables = dict(self.model.init(rng, self.preprocess(batch["image"][:1]), train=False))
+        params = variables.pop("params")
+        return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params))
+
+    def init_optimizer(self, params: PyTree) -> optax.OptState:
+        """The optimizer's state before the first step: of the trained parameters alone."""
+        return self.optimizer.init(split_params(params, self.frozen)[0])
+
+    def inputs(self, batch: Mapping[str, Array]) -> Float[Array, "n h w c"]:
+        """The network's input: 0 beyond the pictures' edges."""
+        x = self.preprocess(batch["image"])
+        return jnp.where(within(batch["size"], x.shape[1:3])[..., None], x, 0.0)
+
+    def loss_fn(
+        self, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
+        """The mean loss of a training batch, its parts, and the model's new state; `rng` is the step's key."""
+        if self.augment is not None:
+            batch = self.augment(keys_of(jax.random.fold_in(rng, 0), batch["position"]), batch)
+        keys = keys_of(jax.random.fold_in(rng, 2), batch["position"])
+        dropout = jax.random.fold_in(jax.random.fold_in(rng, 1), batch["position"][0])
+        with frozen_as_in_evaluation(self.frozen):
+            parts, model_state = self.model.apply(
+                {"params": params, **model_state},
+                batch,
+                keys,
+                method=self.losses,
+                mutable=list(model_state),
+                rngs={"dropout": dropout},
+            )
+        metrics = {name: part.mean() for name, part in parts.items()}
+        weighted = [self.rules.box_weight * x if name.endswith("_boxes") else x for name, x in metrics.items()]
+        loss = sum(x for name, x in zip(metrics, weighted, strict=True) if name != "accuracy")
+        return loss, (metrics, model_state)
+
+    def losses(
+        self, model: nn.Module, batch: Mapping[str, Array], keys: Key[Array, " n"]
+    ) -> dict[str, Float[Array, " n"]]:
+        """The parts of each picture's loss, and the head's accuracy on objects; called with a bound model."""
+        rules, size = self.rules, batch["size"]
+        truth = (batch["boxes"], batch["label"], batch["ignored"])
+        of_anchors, of_regions = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (0, 1))
+        maps, found = model.maps(self.inputs(batch), train=True), {}
+        if self.proposes and self.learn_proposals:
+            (scores, offsets), anchors = model.propose(maps), model.anchors(maps)
+            every = jnp.concatenate(anchors)
+            there = jnp.ones((len(size), len(every)), bool)
+            if not rules.cross_boundary:
+                there = jax.vmap(box_ops.inside, (None, 0))(every, size)
+
+            def draw_anchors(key, there, truth):
+                how = (rules.anchors, 0.5, rules.anchor_high, rules.anchor_low, 0.0, True)
+                return losses.draw(key, every, there, truth, *how)
+
+            drawn = jax.vmap(draw_anchors)(of_anchors, there, truth)
+            found["rpn"], found["rpn_boxes"] = jax.vmap(lambda *one: losses.rpn_loss(*one, rules.beta))(
+                scores, offsets, drawn
+            )
+        if not self.learn_classes:
+            return found
+        if self.proposes and self.learn_proposals:
+            limits = (rules.train_before, rules.train_proposals, rules.proposal_overlap)
+            regions, there = losses.stopped(propose(scores, offsets, anchors, size, *limits))
+        else:
+            regions, there = batch["proposals"], box_ops.area(batch["proposals"]) > 0
+
+        def draw_regions(key, regions, there, truth):
+            regions, there = losses.with_truth(regions, there, truth)
+            how = (rules.regions, rules.positives, rules.region_high, rules.region_high, rules.region_low, False)
+            drawn = losses.draw(key, regions, there, truth, *how, rules.code)
+            return regions[drawn.index], drawn
+
+        chosen, drawn = jax.vmap(draw_regions)(of_regions, regions, there, truth)
+        logits, offsets = model.classify(maps, chosen, train=True)
+        found["classes"], found["classes_boxes"] = jax.vmap(losses.head_loss)(logits, offsets, drawn)
+        found["accuracy"] = jax.vmap(losses.accuracy_on_objects)(logits, drawn)
+        return found
+
+    def train_step(
+        self, state: TrainState, batch: Mapping[str, Array], rng: Key[Array, ""], reduce: Callable[[PyTree], PyTree]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """One update; see `tasks/supervised.py`."""
+        return make_train_step(self.loss_fn, self.optimizer, self.frozen, self.accumulate)(state, batch, rng, reduce)
+
+    def regions(
+        self, model: nn.Module, maps: tuple[Array, ...], batch: Mapping[str, Array]
+    ) -> tuple[Float[Array, "n r 4"], Bool[Array, "n r"]]:
+        """Where the head looks in testing, and which of the regions there are; called with a bound model."""
+        if not self.proposes or "proposals" in batch:
+            return batch["proposals"], box_ops.area(batch["proposals"]) > 0
+        limits = (self.rules.test_before, self.rules.test_proposals, self.rules.proposal_overlap)
+        return propose(*model.propose(maps), model.anchors(maps), batch["size"], *limits)
+
+    def predict_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Findings of each picture by falling probability: "boxes", in pixels of the stored picture, "score", "label".
+
+        Rows without a finding have label −1.
+        """
+        boxes, score, label = self.model.apply(state.variables, batch, method=self.find)
+        return {"boxes": to_original(boxes, batch), "score": score, "label": label}
+
+    def find(self, model: nn.Module, batch: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+        """Boxes, probabilities and classes found, in pixels of the resized pictures; called with a bound model."""
+        maps = model.maps(self.inputs(batch), train=False)
+        regions, there = self.regions(model, maps, batch)
+        logits, offsets = model.classify(maps, regions, train=False)
+        probabilities = jax.nn.softmax(logits)[..., 1:]
+        return self.select(probabilities, offsets[:, :, 1:], regions, there, batch)
+
+    def select(
+        self,
+        scores: Float[Array, "n r k"],
+        offsets: Float[Array, "n r k 4"],
+        regions: Float[Array, "n r 4"],
+        there: Bool[Array, "n r"],
+        batch: Mapping[str, Array],
+    ) -> tuple[Float[Array, "n d 4"], Float[Array, "n d"], Int[Array, "n d"]]:
+        """The findings among judged regions; see `ops.proposals.detect`."""
+        rules = self.rules
+        limits = (rules.least, rules.overlap, rules.limit)
+        return detect(scores, offsets, regions, there, batch["size"], rules.code, *limits)
+
+    def eval_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Findings and truths of each picture, in pixels of the stored picture, for `DetectionMetrics`."""
+        found = self.predict_step(state, batch)
+        return {
+            "mask": batch["mask"],
+            "index": batch["index"],
+            "boxes": found["boxes"],
+            "score": found["score"],
+            "predicted": found["label"],
+            "true_boxes": to_original(batch["boxes"], batch),
+            "label": batch["label"],
+            "ignored": batch["ignored"],
+            "area": batch["area"],
+        }
+
+    def metrics(self) -> DetectionMetrics:
+        """An empty sum."""
+        return DetectionMetrics(self.class_names)
+
+    def describe(self, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """The findings of each picture for people and JSON: boxes x0 y0 x1 y1, classes and scores."""
+        found = []
+        for boxes, score, label in zip(outputs["boxes"], outputs["score"], outputs["label"], strict=True):
+            there = label >= 0
+            found.append(
+                {
+                    "boxes": [[round(float(x), 2) for x in box] for box in boxes[there]],
+                    "classes": [self.class_names[k] for k in label[there]],
+                    "scores": [float(x) for x in score[there]],
+                }
+            )
+        return found
+
+    def say(self, row: Mapping[str, Any]) -> str:
+        """One of `describe`'s rows as a line."""
+        if not row["classes"]:
+            return "nothing found"
+        return "  ".join(f"{c} {p:.0%}" for c, p in zip(row["classes"], row["scores"], strict=True))
+
+    def draw(self, state: TrainState, metrics: DetectionMetrics, source: Source) -> dict[str, Figure]:
+        """The figures of a finished evaluation: precision over recall, the worst mistakes, and some pictures."""
+        shown = sorted(metrics.pictures)[:SHOWN]
+        rows = [self._finding(metrics.pictures[index]) for index in shown]
+        pictures = [source.picture(index) for index in shown]
+        titles = [f"picture {index}" for index in shown]
+        sheet = box_figures.boxes_sheet(pictures, titles, rows, self.class_names, "Findings of 50 % or more")
+        return {
+            "precision_recall": box_figures.precision_recall_figure(metrics.classes()),
+            "worst_mistakes": box_figures.mistakes_figure(metrics, source.picture),
+            **({"findings": sheet} if shown else {}),
+        }
+
+    def _finding(self, one: Judged) -> dict[str, Any]:
+        sure = one.score >= SURE
+        names = [self.class_names[k] for k in one.predicted[sure]]
+        return {"boxes": one.boxes[sure], "classes": names, "scores": one.score[sure].tolist()}
+
+    def annotate(self, picture: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> Figure:
+        """A picture that was read for prediction with its findings of 50 % or more, at the size that it was read at."""
+        shown = _sure(picture, row)
+        return box_figures.picture_figure(
+            cropped(picture), shown["boxes"], shown["classes"], shown["scores"], self.class_names
+        )
+
+    def draw_predictions(
+        self, pictures: list[Mapping[str, np.ndarray]], names: list[str], rows: list[dict[str, Any]]
+    ) -> Figure:
+        """A contact sheet of pictures with their findings of 50 % or more."""
+        shown = [_sure(picture, row) for picture, row in zip(pictures[:SHEET], rows, strict=False)]
+        return box_figures.boxes_sheet(
+            [cropped(picture) for picture in pictures[:SHEET]], names[:SHEET], shown, self.class_names, "Findings"
+        )
+
+
+def cropped(picture: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture without the rest of its canvas."""
+    height, width = picture["size"]
+    return picture["image"][:height, :width]
+
+
+def _sure(picture: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The sure findings of a row, their boxes in pixels of the picture as it was read."""
+    sure = [i for i, score in enumerate(row["scores"]) if score >= SURE]
+    (down, across) = picture["size"] / picture["original"]
+    boxes = np.array([row["boxes"][i] for i in sure], np.float32).reshape(-1, 4)
+    return {
+        "boxes": boxes * np.array([across, down, across, down], np.float32),
+        "classes": [row["classes"][i] for i in sure],
+        "scores": [row["scores"][i] for i in sure],
+    }
+
+
+def within(size: Int[Array, "n 2"], shape: tuple[int, int]) -> Bool[Array, "n h w"]:
+    """Which pixels of canvases belong to their pictures, which lie in the upper left corner."""
+    rows_in = jnp.arange(shape[0]) < size[:, :1]
+    return rows_in[:, :, None] & (jnp.arange(shape[1]) < size[:, 1:])[:, None, :]
+
+
+def to_original(boxes: Float[Array, "n d 4"], batch: Mapping[str, Array]) -> Float[Array, "n d 4"]:
+    """Boxes in pixels of the resized pictures as boxes in pixels of the stored ones."""
+    return box_ops.scale(boxes, batch["size"], batch["original"])

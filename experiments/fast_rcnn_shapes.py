@@ -1,0 +1,36 @@
+"""Fast R-CNN on shapes that are drawn on the spot, with selective search's proposals.
+
+Paper: Girshick, "Fast R-CNN", 2015. Here with a ResNet-18 of half its width, batch normalisation and a feature pyramid
+instead of VGG-16, which would have to begin with ImageNet's weights; the same net as in faster_rcnn_shapes but for the
+region proposal network.
+
+Command: python launch.py --experiment=fast_rcnn_shapes
+
+Expected: slower to look for regions than to judge them, as in the paper; needs pip install -e '.[detection]'.
+
+Measured: the run was not made.
+"""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from cnnlab.detection_recipes import assemble, search_fields
+from cnnlab.experiment import Experiment
+from cnnlab.models.detectors import small
+from cnnlab.models.fast_rcnn import FastRCNN
+from experiments import faster_rcnn_shapes
+
+
+def get_config() -> ConfigDict:
+    """The fields that `--config.field=value` overrides."""
+    config = faster_rcnn_shapes.get_config()
+    config.update(search_fields())
+    config.proposals = 300  # of a picture at most, the first that selective search gives
+    config.rules.region_low = 0.1  # the least IoU of a region on the background with an object
+    return config
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The run that the configuration describes."""
+    return assemble(config, "fast_rcnn_shapes", functools.partial(small, FastRCNN))
