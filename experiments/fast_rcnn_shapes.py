@@ -15,6 +15,7 @@ import functools
 
 from ml_collections import ConfigDict
 
+from cnnlab import parallel
 from cnnlab.detection_recipes import assemble, search_fields
 from cnnlab.experiment import Experiment
 from cnnlab.models.detectors import small
@@ -33,4 +34,5 @@ def get_config() -> ConfigDict:
 
 def build(config: ConfigDict) -> Experiment:
     """The run that the configuration describes."""
-    return assemble(config, "fast_rcnn_shapes", functools.partial(small, FastRCNN))
+    net = functools.partial(small, FastRCNN, axis_name=parallel.AXIS if config.sync_norm else None)
+    return assemble(config, "fast_rcnn_shapes", net)

@@ -16,6 +16,7 @@ import functools
 
 from ml_collections import ConfigDict
 
+from cnnlab import parallel
 from cnnlab.data.augment import compose, horizontal_flip, vertical_flip
 from cnnlab.detection_recipes import assemble
 from cnnlab.experiment import Experiment
@@ -46,4 +47,5 @@ def build(config: ConfigDict) -> Experiment:
     """The run that the configuration describes."""
     # Cells have neither an up nor a left.
     augment = compose(horizontal_flip, vertical_flip)
-    return assemble(config, "faster_rcnn_bccd", functools.partial(small, FasterRCNN), augment=augment)
+    net = functools.partial(small, FasterRCNN, axis_name=parallel.AXIS if config.sync_norm else None)
+    return assemble(config, "faster_rcnn_bccd", net, augment=augment)

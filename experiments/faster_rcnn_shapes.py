@@ -15,6 +15,7 @@ import functools
 
 from ml_collections import ConfigDict
 
+from cnnlab import parallel
 from cnnlab.detection_recipes import assemble, detection_fields
 from cnnlab.experiment import Experiment
 from cnnlab.models.detectors import small
@@ -31,6 +32,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 16  # pictures, of all devices together, which must divide it
     config.eval_batch_size = 50  # likewise
     config.steps = 1600  # in the whole run
+    config.sync_norm = True  # batch normalisation over all devices, so that their number changes nothing
     config.optimizer = "adam"  # its rate falling to 0 along a cosine
     config.learning_rate = 1e-3  # at the first step
     config.clip_norm = 10.0  # gradients of a greater norm are scaled down to it
@@ -49,4 +51,5 @@ def get_config() -> ConfigDict:
 
 def build(config: ConfigDict) -> Experiment:
     """The run that the configuration describes."""
-    return assemble(config, "faster_rcnn_shapes", functools.partial(small, FasterRCNN))
+    net = functools.partial(small, FasterRCNN, axis_name=parallel.AXIS if config.sync_norm else None)
+    return assemble(config, "faster_rcnn_shapes", net)

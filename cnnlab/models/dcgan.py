@@ -8,7 +8,6 @@ noise normalised unit by unit.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
@@ -29,19 +28,6 @@ def gains(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) ->
     return 1 + INIT(key, shape, dtype)
 
 
-def normalised(x: Float[Array, "*n c"], axis_name: str | None, *, train: bool) -> Float[Array, "*n c"]:
-    """Batch normalisation as a layer "bn", over all devices of an axis where there are several. Called within a module.
-
-    Where the axis is not bound, as in a notebook's own step, or is one device, each batch is normalised by itself.
-    """
-    if axis_name is not None:
-        try:
-            axis_name = axis_name if jax.lax.axis_size(axis_name) > 1 else None
-        except NameError:
-            axis_name = None
-    return BatchNorm(scale_init=gains, axis_name=axis_name, name="bn")(x, train=train)
-
-
 class Projection(nn.Module):
     """Noise to the first maps: a linear layer, batch normalisation of each unit, rectifiers.
 
@@ -59,7 +45,9 @@ class Projection(nn.Module):
     def __call__(self, z: Float[Array, "n d"], *, train: bool) -> Float[Array, "n h w c"]:
         height, width, features = self.shape
         linear = nn.Dense(height * width * features, False, kernel_init=INIT, dtype=self.dtype, name="linear")
-        return relu(normalised(linear(z), self.axis_name, train=train)).reshape(-1, *self.shape)
+        return relu(BatchNorm(scale_init=gains, axis_name=self.axis_name, name="bn")(linear(z), train=train)).reshape(
+            -1, *self.shape
+        )
 
 
 class Up(nn.Module):
@@ -78,7 +66,7 @@ class Up(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 k"]:
         x = ConvTranspose(self.features, **HALVES, use_bias=False, dtype=self.dtype, name="conv")(x)
-        return relu(normalised(x, self.axis_name, train=train))
+        return relu(BatchNorm(scale_init=gains, axis_name=self.axis_name, name="bn")(x, train=train))
 
 
 class Generator(nn.Module):
@@ -161,7 +149,7 @@ class Down(nn.Module):
         conv = Conv(self.features, **HALVES, use_bias=self.use_bias, dtype=self.dtype, name="conv")
         x = spectral(conv, x, train=train) if self.norm == "spectral" else conv(x)
         if self.norm == "batch":
-            x = normalised(x, self.axis_name, train=train)
+            x = BatchNorm(scale_init=gains, axis_name=self.axis_name, name="bn")(x, train=train)
         return leaky_relu(x)
 
 

@@ -23,7 +23,8 @@ class BatchNorm(nn.Module):
       momentum: of the moving averages: the share that stays.
       epsilon: added to the variance.
       scale_init: of "scale"; zeros makes a residual branch start as nothing.
-      axis_name: of the devices whose batches are normalised together; None: each device's by itself.
+      axis_name: of the devices whose batches are normalised together; None, or where no such axis is bound, as in a
+        notebook's own step: each device's by itself.
       frozen: an affine map and no more, in training too: "scale" and "bias" lie beside the statistics in "batch_stats",
         where no optimizer sees them. So detectors keep their backbone's, as their batches are too small for statistics.
       dtype: of the result; None is the input's.
@@ -50,7 +51,7 @@ class BatchNorm(nn.Module):
         dtype = self.dtype or x.dtype
         if self.frozen or not train:
             return apply_moments(x, scale, bias, mean.value, variance.value, self.epsilon).astype(dtype)
-        axis_name = None if self.is_initializing() else self.axis_name
+        axis_name = None if self.is_initializing() or not _spans_several(self.axis_name) else self.axis_name
         if axis_name is None and tuned():
             y, now, spread = normalise(x, scale, bias, self.epsilon)
         else:
@@ -60,6 +61,14 @@ class BatchNorm(nn.Module):
             mean.value = self.momentum * mean.value + (1 - self.momentum) * now
             variance.value = self.momentum * variance.value + (1 - self.momentum) * spread
         return y.astype(dtype)
+
+
+def _spans_several(axis_name: str | None) -> bool:
+    """Whether an axis is bound and has more than one device."""
+    try:
+        return axis_name is not None and lax.axis_size(axis_name) > 1
+    except NameError:
+        return False
 
 
 def moments(x: Float[Array, "*n c"], axis_name: str | None) -> tuple[Float[Array, " c"], Float[Array, " c"]]:

@@ -49,6 +49,8 @@ def roi_max_pool(
     [[5.0, 6.0], [13.0, 14.0]]
     """
     n, height, width, c = features.shape
+    if not rois.size:
+        return jnp.zeros((*rois.shape[:2], *size, c), features.dtype)
     x0, y0, x1, y1 = jnp.moveaxis(lax.stop_gradient(rois.reshape(-1, 4)) * scale, -1, 0)
     rows, columns = _bins(y0, y1, size[0], height), _bins(x0, x1, size[1], width)
     picture = jnp.repeat(jnp.arange(n), rois.shape[1]) * height * width
@@ -101,11 +103,13 @@ def multilevel_roi_align(
     if sampling < 1:
         raise UserError(f"RoIAlign takes a whole number of points of each bin, 1 or more, not {sampling}")
     n, r, _ = rois.shape
-    c = maps[0].shape[-1]
+    c, dtype = maps[0].shape[-1], maps[0].dtype
+    if not rois.size:
+        return jnp.zeros((n, r, *size, c), dtype)
     level = pyramid_level(rois, scales).reshape(-1)
     heights, widths = np.array([x.shape[1:3] for x in maps]).T
     # All places of a picture in a row, map by map; last some that the four nearest of a map of one row reach into.
-    rest = jnp.zeros((n, widths.max() + 2, c), maps[0].dtype)
+    rest = jnp.zeros((n, widths.max() + 2, c), dtype)
     places = jnp.concatenate([*(x.reshape(n, -1, c) for x in maps), rest], 1)
     begins = np.cumsum([0, *heights * widths])[:-1]
     x0, y0, x1, y1 = jnp.moveaxis(lax.stop_gradient(rois.reshape(-1, 4)), -1, 0) * jnp.array(scales, rois.dtype)[level]
@@ -121,7 +125,9 @@ def multilevel_roi_align(
     pairs = 2 * sampling**2
     index, weights = index.reshape(-1, pairs), weights.reshape(-1, pairs, 2)
     combine = _combine_on_cpus if tuned() else _combine
-    return combine(places.reshape(-1, c), index, weights).reshape(n, r, *size, c)
+    # Sums, the gradient's too, are made in single precision at least.
+    places = places.reshape(-1, c).astype(jnp.promote_types(dtype, jnp.float32))
+    return combine(places, index, weights).astype(dtype).reshape(n, r, *size, c)
 
 
 def pyramid_level(rois: Float[Array, "*b 4"], scales: Sequence[float]) -> Int[Array, "*b"]:
@@ -145,7 +151,8 @@ def pyramid_level(rois: Float[Array, "*b 4"], scales: Sequence[float]) -> Int[Ar
 def _bins(low: Array, high: Array, bins: int, length: int) -> tuple[Array, Array]:
     """Where the bins of each RoI begin and end on an axis: (k, bins) each."""
     far = 2**20  # whole numbers without overflow; what is not a number lies far outside
-    low, high = (jnp.nan_to_num(jnp.clip(x, -far, far), nan=far) for x in (low, high))
+    unknown = jnp.isnan(low) | jnp.isnan(high)
+    low, high = (jnp.where(unknown, far, jnp.clip(x, -far, far)) for x in (low, high))
     low, high = (jnp.trunc(x) + jnp.sign(x) * (jnp.abs(x - jnp.trunc(x)) >= 0.5) for x in (low, high))
     low, high = low.astype(jnp.int32)[:, None], high.astype(jnp.int32)[:, None]
     extent, i = jnp.maximum(high - low + 1, 1), jnp.arange(bins)
@@ -169,14 +176,12 @@ def _max_pool_forward(places: Array, picture: Array, rows: tuple, columns: tuple
 
 def _max_pool_backward(width: int, kept: tuple, g: Array) -> tuple:
     where, picture, rows, columns, count = kept
-    c, count = g.shape[-1], count.shape[1]
-    if not tuned():
-        flat, where = g.reshape(-1, c), where.reshape(-1, c)
-        where = jnp.where(where < 0, count, where)
-        return jnp.zeros((count, c), g.dtype).at[where, jnp.arange(c)].add(flat, mode="drop"), None, None, None
+    c, dtype = g.shape[-1], g.dtype
+    flat, where = g.reshape(-1, c), where.reshape(-1, c)
+    nothing = jnp.zeros((count.shape[1], c), jnp.promote_types(dtype, jnp.float32))
 
     def add_bin(k, total):
-        own, its = (lax.dynamic_slice(x.reshape(-1, c), (k, 0), (1, c)) for x in (g, where))
+        own, its = (lax.dynamic_slice(x, (k, 0), (1, c)) for x in (flat, where))
         first, across, turns = _bin(k, picture, rows, columns, width)
 
         def add(t, total):
@@ -186,7 +191,12 @@ def _max_pool_backward(width: int, kept: tuple, g: Array) -> tuple:
 
         return lax.fori_loop(0, turns, add, total)
 
-    return lax.fori_loop(0, g.size // c, add_bin, jnp.zeros((count, c), g.dtype)), None, None, None
+    if tuned():
+        total = lax.fori_loop(0, len(flat), add_bin, nothing)
+    else:
+        beyond = jnp.where(where < 0, len(nothing), where)
+        total = nothing.at[beyond, jnp.arange(c)].add(flat, mode="drop")
+    return total.astype(dtype), None, None, None
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
@@ -265,7 +275,7 @@ def _combine(places: Array, index: Array, weights: Array) -> Array:
     for pair in range(index.shape[1]):
         for i in (0, 1):
             total = total + places[index[:, pair] + i] * weights[:, pair, i, None]
-    return total.astype(places.dtype)
+    return total
 
 
 @jax.custom_vjp

@@ -108,7 +108,7 @@ def fit(
             for k, vector in zip(batch["label"][i], of_objects[i], strict=True):
                 if k >= 0:
                     positives[k].append(vector)
-            there = box_ops.area(batch["proposals"][i, : of_proposals.shape[1]]) > 0
+            there = _have_area(batch["proposals"][i, : of_proposals.shape[1]])
             norms += np.linalg.norm(of_proposals[i][there], axis=-1).tolist()
     scale = max(float(np.mean(norms)), 1e-6) / NORM
     dimensions = of_objects.shape[-1]
@@ -117,7 +117,7 @@ def fit(
     for batch in batches():
         vectors = np.asarray(features(state, batch)[1]) / scale
         for i in np.flatnonzero(batch["mask"] > 0):
-            there = (batch["proposals"][i, :, 2:] > batch["proposals"][i, :, :2]).all(-1)
+            there = _have_area(batch["proposals"][i])
             _learn(svms, ridges, vectors[i][there], batch["proposals"][i][there], batch["boxes"][i], batch["label"][i])
     for svm in svms:
         svm.fit()
@@ -135,6 +135,10 @@ def fit(
 def _only_boxes(batch: Mapping[str, np.ndarray], proposals: int = 20) -> dict[str, np.ndarray]:
     """The batch with few proposals: where the objects are what is looked at."""
     return {**batch, "proposals": batch["proposals"][:, :proposals]}
+
+
+def _have_area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] > boxes[:, :2]).all(-1)
 
 
 def _learn(svms, ridges, vectors: np.ndarray, regions: np.ndarray, boxes: np.ndarray, label: np.ndarray) -> None:

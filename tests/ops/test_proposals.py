@@ -56,7 +56,9 @@ def test_proposals_are_those_of_the_textbook():
 
 def test_findings_by_hand():
     # Two regions on one object, one beside it; class 1 is sure of the first two, class 2 of the third.
-    regions = jnp.array([[[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 20.0, 40.0, 30.0], [0.0, 0.0, 9.0, 9.0]]])
+    regions = jnp.array(
+        [[[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 20.0, 40.0, 30.0], [0.0, 0.0, 9.0, 9.0]]]
+    )
     scores = jnp.array([[[0.8, 0.1], [0.7, 0.02], [0.04, 0.66], [0.98, 0.01]]])
     offsets = jnp.zeros((1, 4, 2, 4)).at[0, 2, 1].set(jnp.array([1.0, 0.0, 0.0, 0.0]))
     valid = jnp.array([[True, True, True, False]])  # the last is not there, sure as it is
@@ -73,7 +75,12 @@ def test_findings_by_hand():
 
 def test_nothing_is_found_where_all_is_background():
     boxes, score, label = detect(
-        jnp.full((1, 3, 2), 0.05), jnp.zeros((1, 3, 2, 4)), jnp.ones((1, 3, 4)), jnp.ones((1, 3), bool), jnp.array([[9, 9]]), (1.0,) * 4
+        jnp.full((1, 3, 2), 0.05),
+        jnp.zeros((1, 3, 2, 4)),
+        jnp.ones((1, 3, 4)),
+        jnp.ones((1, 3), bool),
+        jnp.array([[9, 9]]),
+        (1.0,) * 4,
     )
     assert (label == -1).all() and not score.any() and not boxes.any()
 

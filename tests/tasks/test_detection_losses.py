@@ -41,7 +41,7 @@ def test_what_is_drawn():
 
 def test_the_least_overlap_of_a_negative():
     found = drawn(lowest=0.1)
-    negatives = {int(i) for i, l, v in zip(found.index, found.label, found.valid, strict=True) if v and l == 0}
+    negatives = {int(i) for i, k, v in zip(found.index, found.label, found.valid, strict=True) if v and k == 0}
     assert negatives == {2}
 
 
