@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 
 from cnnlab import loop, parallel, transfer
 from cnnlab.configs import plain
-from cnnlab.data import detected, pipeline
+from cnnlab.data import coco, detected, pipeline
 from cnnlab.data.augment import horizontal_flip
 from cnnlab.data.detected import Detected
-from cnnlab.data.detection import Resizing, on_canvas, read_resized
+from cnnlab.data.detection import Relabelled, Resizing, on_canvas, read_resized
 from cnnlab.data.pictures import read_picture
 from cnnlab.data.proposals import WithProposals, find_all
 from cnnlab.data.selective_search import opencv, selective_search
@@ -101,6 +101,26 @@ def searched(data: Detected, config: ConfigDict) -> Detected:
     return dataclasses.replace(data, train=train, test=test)
 
 
+def numbered(data: Detected) -> Detected:
+    """COCO's data whose labels are the ids of its categories, less 1: 90 classes, ten of which have no name.
+
+    Raises:
+      UserError: the data have another number of classes than COCO.
+    """
+    if len(data.class_names) != len(coco.IDS):
+        raise UserError(
+            f"config.numbered is for COCO's {len(coco.IDS)} classes, and the data have {len(data.class_names)}: "
+            "add --config.numbered=False"
+        )
+    names = tuple(dict(zip(coco.IDS, data.class_names, strict=True)).get(i, f"unused {i}") for i in range(1, 91))
+
+    def renumbered(make: Callable[[], Source]) -> Source:
+        return Relabelled(make(), names, np.array(coco.IDS) - 1)
+
+    train, test = functools.partial(renumbered, data.train), functools.partial(renumbered, data.test)
+    return dataclasses.replace(data, class_names=names, train=train, test=test)
+
+
 def assemble(
     config: ConfigDict,
     name: str,
@@ -124,6 +144,8 @@ def assemble(
     resizing = Resizing(config.shorter, config.longer)
     data = detected.choose(config.data, resizing, config.objects, tuple(config.classes), name)
     config.update(classes=data.class_names)
+    if config.get("numbered"):
+        data = numbered(data)
     if config.train_pictures:
         train = data.train
         data = dataclasses.replace(data, train=lambda: Head(train(), config.train_pictures))

@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     """The fields that `--config.field=value` overrides."""
     config = faster_rcnn_shapes.get_config()
     config.update(search_fields())
+    config.train_pictures = 2000  # the first so many are searched for proposals and learnt from; 0: all
     config.proposals = 300  # of a picture at most, the first that selective search gives
     config.rules.region_low = 0.1  # the least IoU of a region on the background with an object
     return config

@@ -4,12 +4,15 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab import begin, loop
+from cnnlab import begin, loop, weights
 from cnnlab.data.source import ArraySource
 from cnnlab.errors import UserError
+from cnnlab.models.fast_rcnn import FastRCNN, LastStage
+from cnnlab.models.resnet import ResNet
 from experiments import alexnet_imagenet
 from tests.small import same, tiny_resnet
 
@@ -112,3 +115,33 @@ def test_what_was_learnt_of_some_digits_helps_with_others(tmp_path):
     scratch = loop.train(of_digits(**few), tmp_path / "scratch")
     moved = loop.train(of_digits(**few, init_from=str(tmp_path / "first"), replace_head=True), tmp_path / "moved")
     assert moved["error"] < scratch["error"] - 0.05
+
+
+def test_a_detector_begins_with_a_classifiers_backbone(tmp_path):
+    classifier = ResNet(18, num_classes=3)
+    backbone = ResNet(18, maps=("conv4",), frozen_norm=True)
+    detector = FastRCNN(4, backbone, LastStage(blocks=2, bottleneck=False, frozen_norm=True), pooled=4)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes, template = (jax.eval_shape(model.init, jax.random.key(0), image) for model in (classifier, detector))
+    values = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.25, np.float32), shapes)
+    path = tmp_path / "resnet.safetensors"
+    weights.export_torchvision(classifier, values, path)
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), template)
+    found = begin.load(str(path), detector, empty, image)
+    assert set(found["params"]) == {"backbone", "head", "scores", "offsets"}
+    for part, value in (("backbone", 0.25), ("head", 0.25), ("scores", 0), ("offsets", 0)):
+        leaves = jax.tree.leaves([found[collection].get(part, {}) for collection in ("params", "batch_stats")])
+        assert all((np.asarray(leaf) == value).all() for leaf in leaves), part
+    other = FastRCNN(4, ResNet(34, maps=("conv4",)), LastStage(), pooled=4)
+    with pytest.raises(UserError, match="does not fit this ResNet"):
+        begin.load(str(path), other, jax.eval_shape(other.init, jax.random.key(0), image), image)
+
+
+def test_a_frozen_norm_takes_what_a_trained_one_has(trained):
+    folder, state = trained
+    norm = {"batch_stats": {"backbone": {"bn1": {"scale": np.zeros(16), "bias": np.ones(16), "mean": np.ones(16)}}}}
+    found = begin._grafted(folder, state.variables, norm)["batch_stats"]["backbone"]["bn1"]
+    assert same(found["scale"], state.variables["params"]["bn1"]["scale"])
+    assert same(found["mean"], state.variables["batch_stats"]["bn1"]["mean"])
+    with pytest.raises(UserError, match=r"has no bn9/scale"):
+        begin._grafted(folder, state.variables, {"params": {"backbone": {"bn9": {"scale": np.zeros(1)}}}})

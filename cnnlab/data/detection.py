@@ -202,3 +202,35 @@ class DetectionSource:
         if what not in self._named:
             self._named.add(what)
             print(f"left out: {what} ({len(self._named)} so far)", file=sys.stderr)
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabelled:
+    """A source with other classes.
+
+    Attributes:
+      source: of pictures with boxes.
+      class_names: the new ones.
+      labels: of each old class the new one.
+    """
+
+    source: DetectionSource
+    class_names: tuple[str, ...]
+    labels: Int[np.ndarray, " k"]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def canvas(self, indices: Int[np.ndarray, " n"]) -> tuple[int, int]:
+        """See `DetectionSource.canvas`."""
+        return self.source.canvas(indices)
+
+    def picture(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """A picture as it is stored, for figures."""
+        return self.source.picture(index)
+
+    def batch(self, indices: Int[np.ndarray, " n"], canvas: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+        """See `DetectionSource.batch`."""
+        batch = self.source.batch(indices, canvas)
+        label = np.where(batch["label"] < 0, -1, self.labels[batch["label"]])
+        return {**batch, "label": label.astype(np.int32)}

@@ -26,7 +26,8 @@ from cnnlab.tasks.supervised import make_train_step
 from cnnlab.transfer import frozen_as_in_evaluation, split_params
 
 Weights = tuple[float, float, float, float]
-SURE = 0.5  # score from which findings are drawn
+SURE = 0.5  # score from which findings are drawn, and said
+SAID = 10  # findings in a line
 SHOWN = 12  # test pictures that are drawn
 SHEET = 24  # pictures on the contact sheet of a prediction
 
@@ -271,9 +272,11 @@ class Detection:
 
     def say(self, row: Mapping[str, Any]) -> str:
         """One of `describe`'s rows as a line."""
-        if not row["classes"]:
-            return "nothing found"
-        return "  ".join(f"{c} {p:.0%}" for c, p in zip(row["classes"], row["scores"], strict=True))
+        found = [f"{c} {p:.0%}" for c, p in zip(row["classes"], row["scores"], strict=True)]
+        sure = sum(score >= SURE for score in row["scores"])
+        shown = found[: min(max(sure, 1), SAID)]
+        left = len(found) - len(shown)
+        return "  ".join(shown or ["nothing found"]) + (f"  and {left} more" if left else "")
 
     def draw(self, state: TrainState, metrics: DetectionMetrics, source: Source) -> dict[str, Figure]:
         """The figures of a finished evaluation: precision over recall, the worst mistakes, and some pictures."""
