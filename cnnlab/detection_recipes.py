@@ -195,6 +195,31 @@ def experiment_of(config: ConfigDict, name: str, task: Detection, data: Detected
     )
 
 
+def with_proposals_of(proposer: Experiment, folder: Path, experiment: Experiment) -> Experiment:
+    """An experiment whose pictures come with the proposals that another's trained network makes of them.
+
+    Args:
+      proposer: learns proposals only, of the same data.
+      folder: where it was trained.
+      experiment: that is to learn, and to be tested, with its proposals.
+    """
+    rules = proposer.task.rules
+    many = dataclasses.replace(rules, test_before=rules.train_before, test_proposals=rules.train_proposals)
+    proposer = dataclasses.replace(proposer, task=dataclasses.replace(proposer.task, rules=many))
+
+    def proposed(make: Callable[[], Source]) -> Source:
+        source, state = make(), loop.restored_state(proposer, folder)
+        step, found = parallel.compile_eval_step(proposer.task.eval_step), []
+        for batch in loop.test_batches(proposer, source):
+            outputs = parallel.gather(step(state, batch))
+            there = outputs["predicted"] >= 0
+            found += [outputs["boxes"][i][there[i]] for i in np.flatnonzero(outputs["mask"] > 0)]
+        return WithProposals(source, found, rules.train_proposals)
+
+    train, test = (functools.partial(proposed, make) for make in (experiment.train_data, experiment.test_data))
+    return dataclasses.replace(experiment, train_data=train, test_data=test)
+
+
 def judged(experiment: Experiment, folder: Path, step: int) -> TrainState:
     """The state of R-CNN's net that was fine-tuned in a folder, with its SVMs and box regressions; see `rcnn.fit`.
 

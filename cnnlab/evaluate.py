@@ -79,6 +79,8 @@ def evaluate_and_say(experiment: Experiment, workdir: Path, which: str, options:
     metrics = loop.evaluate(experiment, state, test)
     if parallel.is_main():
         save_figures(workdir / "figures", experiment.task.draw(state, metrics, test))
+        if hasattr(metrics, "table"):
+            print(metrics.table())
         print(loop.describe(f"{experiment.name} at step {int(state.step)}", metrics.compute()))
 
 

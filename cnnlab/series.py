@@ -31,6 +31,8 @@ class Series:
       draw: the figures of the whole, from each member's metrics.
       may_diverge: whether a member whose loss is no longer finite is left at that, and the next one runs.
       first: of members that go on from what earlier ones made: their state to begin with, given the series's folder.
+      given: of members that learn from what earlier ones made: the member with that as its data, given itself and the
+        series's folder.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Series:
     draw: Callable[[dict[str, Rows]], dict[str, Figure]]
     may_diverge: bool = False
     first: Mapping[str, Callable[[Path], TrainState]] = dataclasses.field(default_factory=dict)
+    given: Mapping[str, Callable[[Experiment, Path], Experiment]] = dataclasses.field(default_factory=dict)
 
 
 def assemble(
@@ -48,7 +51,7 @@ def assemble(
     make: Callable[[str], Experiment],
     draw: Callable[[dict[str, Rows]], dict[str, Figure]],
     may_diverge: bool = False,
-    first: Mapping[str, Callable[[Path], TrainState]] | None = None,
+    **later: Mapping[str, Callable],
 ) -> Series | Experiment:
     """The series of a configuration, or the one experiment of it that config.member names.
 
@@ -57,7 +60,8 @@ def assemble(
       name: the experiment file's.
       members: what config.member may be.
       make: a member's experiment, by its name.
-      draw, may_diverge, first: see `Series`.
+      draw, may_diverge: see `Series`.
+      **later: "first" and "given"; see `Series`.
 
     Raises:
       UserError: there is no such member.
@@ -71,7 +75,7 @@ def assemble(
         raise UserError(f"{name} has no member {config.member!r}{near or ': it has ' + ', '.join(members)}")
     if config.member:
         return one(config.member)
-    return Series(name, plain(config), {member: one(member) for member in members}, draw, may_diverge, first or {})
+    return Series(name, plain(config), {member: one(member) for member in members}, draw, may_diverge, **later)
 
 
 def train(series: Series, workdir: Path, overwrite: bool = False) -> dict[str, Rows]:
@@ -95,7 +99,8 @@ def train(series: Series, workdir: Path, overwrite: bool = False) -> dict[str, R
         if parallel.is_main():
             print(f"{series.name} {number}/{len(series.members)}: {name}", flush=True)
         try:
-            begin = series.first.get(name)
+            begin, give = series.first.get(name), series.given.get(name)
+            member = give(member, workdir) if give else member
             loop.train(member, folders[name], overwrite, first=begin and functools.partial(begin, workdir))
         except Diverged as error:
             if not series.may_diverge:

@@ -4,7 +4,8 @@ The result is that of the textbook's greedy algorithm: go through the boxes by f
 IoU with none of those kept before is above the threshold. It is settled that
 
 - equal scores go by the lower index (0 and −0 are equal), and infinite scores are scores like others;
-- an IoU equal to the threshold does not suppress, as in torchvision; IoUs and the threshold are float32;
+- an IoU equal to the threshold does not suppress. Both are float32; torchvision's threshold has double precision, so
+  that there 3/10, which float32 rounds up, is above 0.3;
 - a box is never kept, and suppresses nothing, if its score or a coordinate is NaN, or if it does not count by
   `boxes.has_area`. (torchvision keeps boxes without area.)
 

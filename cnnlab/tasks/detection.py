@@ -1,6 +1,7 @@
 """Detection: boxes round the objects of a picture, each with its class."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from cnnlab import box_figures
 from cnnlab.data.augment import Augment, keys_of
 from cnnlab.data.source import Source
+from cnnlab.errors import UserError
 from cnnlab.metrics.coco_scores import Judged
 from cnnlab.metrics.detection import DetectionMetrics
 from cnnlab.models.faster_rcnn import FasterRCNN
@@ -25,7 +27,6 @@ from cnnlab.tasks import detection_losses as losses
 from cnnlab.tasks.supervised import make_train_step
 from cnnlab.transfer import frozen_as_in_evaluation, split_params
 
-Weights = tuple[float, float, float, float]
 SURE = 0.5  # score from which findings are drawn, and said
 SAID = 10  # findings in a line
 SHOWN = 12  # test pictures that are drawn
@@ -68,12 +69,23 @@ class Rules:
     positives: float = 0.25
     region_high: float = 0.5
     region_low: float = 0.0
-    code: Weights = (10.0, 10.0, 5.0, 5.0)
+    code: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)
     beta: float = 1 / 9
     box_weight: float = 1.0
     least: float = 0.05
     overlap: float = 0.3
     limit: int = 100
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if type(value) is int and value < 1:
+                raise UserError(f"config.rules.{name} is {value}; it must be at least 1")
+            if type(value) is float and not 0 <= value <= (1 if name != "box_weight" else math.inf):
+                raise UserError(f"config.rules.{name} is {value}; it must be 0 or more, and a share at most 1")
+        if len(self.code) != 4 or not min(self.code) > 0:
+            raise UserError(f"config.rules.code is {tuple(self.code)}; it must be four numbers above 0")
+        if self.anchor_low > self.anchor_high:
+            raise UserError(f"config.rules.anchor_low is {self.anchor_low}, above anchor_high, {self.anchor_high}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +93,8 @@ class Detection:
     """The task of Fast and Faster R-CNN.
 
     Its batches have "image", the "size" of each picture within it, and "boxes", "label", "ignored"; see
-    `data/detection.py`. Where the model is no `FasterRCNN`, or `learn_proposals` is off, "proposals" (boxes, padded
-    with 0 0 0 0) come with the batch.
+    `data/detection.py`. Where the model is no `FasterRCNN`, "proposals" (boxes, padded with 0 0 0 0) come with the
+    batch; where they do with a `FasterRCNN`, they take the place of its own.
 
     Attributes:
       model: a `FastRCNN` or a `FasterRCNN`.
@@ -92,7 +104,8 @@ class Detection:
       rules: the papers' numbers.
       augment: `(keys, batch) → batch`, a key an example, in training only; see `data/augment.py`.
       learn_proposals, learn_classes: the parts that are trained; both is the paper's approximate joint training, one at
-        a time the stages of its alternating training (section 3.2).
+        a time the stages of its alternating training (section 3.2). Where no classes are learnt, the proposals are what
+        is found, all of one class, and the first of them the surest.
       frozen: patterns of layers that stay as they are; see `transfer.py`.
       accumulate: parts that a device's share of a batch is computed in; see `make_train_step`.
     """
@@ -107,6 +120,11 @@ class Detection:
     learn_classes: bool = True
     frozen: tuple[str, ...] = ()
     accumulate: int = 1
+
+    @property
+    def found_names(self) -> tuple[str, ...]:
+        """The classes of what is found."""
+        return self.class_names if self.learn_classes else ("object",)
 
     @property
     def proposes(self) -> bool:
@@ -159,8 +177,8 @@ class Detection:
         of_anchors, of_regions = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (0, 1))
         maps, found = model.maps(self.inputs(batch), train=True), {}
         if self.proposes and self.learn_proposals:
-            (scores, offsets), anchors = model.propose(maps), model.anchors(maps)
-            every = jnp.concatenate(anchors)
+            scores, offsets = model.propose(maps)
+            every = jnp.concatenate(model.anchors(maps))
             there = jnp.ones((len(size), len(every)), bool)
             if not rules.cross_boundary:
                 there = jax.vmap(box_ops.inside, (None, 0))(every, size)
@@ -175,11 +193,11 @@ class Detection:
             )
         if not self.learn_classes:
             return found
-        if self.proposes and self.learn_proposals:
-            limits = (rules.train_before, rules.train_proposals, rules.proposal_overlap)
-            regions, there = losses.stopped(propose(scores, offsets, anchors, size, *limits))
-        else:
+        if "proposals" in batch:
             regions, there = batch["proposals"], box_ops.area(batch["proposals"]) > 0
+        else:
+            limits = (rules.train_before, rules.train_proposals, rules.proposal_overlap)
+            regions, there = losses.stopped(propose(*model.propose(maps), model.anchors(maps), size, *limits))
 
         def draw_regions(key, regions, there, truth):
             regions, there = losses.with_truth(regions, there, truth)
@@ -220,6 +238,9 @@ class Detection:
         """Boxes, probabilities and classes found, in pixels of the resized pictures; called with a bound model."""
         maps = model.maps(self.inputs(batch), train=False)
         regions, there = self.regions(model, maps, batch)
+        if not self.learn_classes:
+            rank = 1 - jnp.arange(regions.shape[1]) / regions.shape[1]
+            return regions, jnp.where(there, rank, 0.0), jnp.where(there, 0, -1)
         logits, offsets = model.classify(maps, regions, train=False)
         probabilities = jax.nn.softmax(logits)[..., 1:]
         return self.select(probabilities, offsets[:, :, 1:], regions, there, batch)
@@ -247,14 +268,14 @@ class Detection:
             "score": found["score"],
             "predicted": found["label"],
             "true_boxes": to_original(batch["boxes"], batch),
-            "label": batch["label"],
+            "label": batch["label"] if self.learn_classes else jnp.minimum(batch["label"], 0),
             "ignored": batch["ignored"],
             "area": batch["area"],
         }
 
     def metrics(self) -> DetectionMetrics:
         """An empty sum."""
-        return DetectionMetrics(self.class_names)
+        return DetectionMetrics(self.found_names)
 
     def describe(self, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """The findings of each picture for people and JSON: boxes x0 y0 x1 y1, classes and scores."""
@@ -264,7 +285,7 @@ class Detection:
             found.append(
                 {
                     "boxes": [[round(float(x), 2) for x in box] for box in boxes[there]],
-                    "classes": [self.class_names[k] for k in label[there]],
+                    "classes": [self.found_names[k] for k in label[there]],
                     "scores": [float(x) for x in score[there]],
                 }
             )
@@ -284,7 +305,7 @@ class Detection:
         rows = [self._finding(metrics.pictures[index]) for index in shown]
         pictures = [source.picture(index) for index in shown]
         titles = [f"picture {index}" for index in shown]
-        sheet = box_figures.boxes_sheet(pictures, titles, rows, self.class_names, "Findings of 50 % or more")
+        sheet = box_figures.boxes_sheet(pictures, titles, rows, self.found_names, "Findings of 50 % or more")
         return {
             "precision_recall": box_figures.precision_recall_figure(metrics.classes()),
             "worst_mistakes": box_figures.mistakes_figure(metrics, source.picture),
@@ -293,14 +314,14 @@ class Detection:
 
     def _finding(self, one: Judged) -> dict[str, Any]:
         sure = one.score >= SURE
-        names = [self.class_names[k] for k in one.predicted[sure]]
+        names = [self.found_names[k] for k in one.predicted[sure]]
         return {"boxes": one.boxes[sure], "classes": names, "scores": one.score[sure].tolist()}
 
     def annotate(self, picture: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> Figure:
         """A picture that was read for prediction with its findings of 50 % or more, at the size that it was read at."""
         shown = _sure(picture, row)
         return box_figures.picture_figure(
-            cropped(picture), shown["boxes"], shown["classes"], shown["scores"], self.class_names
+            cropped(picture), shown["boxes"], shown["classes"], shown["scores"], self.found_names
         )
 
     def draw_predictions(
@@ -309,7 +330,7 @@ class Detection:
         """A contact sheet of pictures with their findings of 50 % or more."""
         shown = [_sure(picture, row) for picture, row in zip(pictures[:SHEET], rows, strict=False)]
         return box_figures.boxes_sheet(
-            [cropped(picture) for picture in pictures[:SHEET]], names[:SHEET], shown, self.class_names, "Findings"
+            [cropped(picture) for picture in pictures[:SHEET]], names[:SHEET], shown, self.found_names, "Findings"
         )
 
 

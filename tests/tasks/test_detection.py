@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from cnnlab.data.augment import horizontal_flip
 from cnnlab.data.shapes import ShapesSource
+from cnnlab.errors import UserError
 from cnnlab.models.fast_rcnn import FastRCNN, TwoLayers
 from cnnlab.models.faster_rcnn import FasterRCNN
 from cnnlab.parallel import identity
@@ -162,3 +163,26 @@ def test_what_people_and_json_see():
     # Stored pixels are twice those shown; pixel (0, 0) has its centre in (0, 0) on the axes.
     assert np.allclose([*patch.get_xy(), patch.get_width()], [0.5 - 0.5, 1 - 0.5, 1])
     assert len(task.draw_predictions([canvas] * 2, ["a", "b"], [found, nothing]).axes) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("anchors", 0, "at least 1"),
+        ("overlap", 1.5, "at most 1"),
+        ("code", (1.0,), "four numbers"),
+        ("anchor_low", 0.8, "above anchor_high"),
+    ],
+)
+def test_rules_that_cannot_be(field, value, said):
+    with pytest.raises(UserError, match=f"config.rules.{field} .*{said}"):
+        Rules(**{field: value})
+
+
+def test_where_only_proposals_are_learnt_they_are_what_is_found(batch, state):
+    task = task_of(learn_classes=False)
+    outputs = jax.jit(task.eval_step)(state, {**batch, "mask": jnp.ones(4), "index": jnp.arange(4)})
+    assert set(np.unique(outputs["predicted"])) <= {-1, 0}
+    assert set(np.unique(outputs["label"])) <= {-1, 0}
+    assert (outputs["label"] == -1).sum() == (batch["label"] == -1).sum()
+    assert task.metrics().class_names == ("object",)
