@@ -29,6 +29,7 @@ class Speed:
       loop: the whole training loop as `--mode=train` runs it, reports, metrics.jsonl and events included.
       inference: the evaluation step alone.
       loop_over_step: median of the repeats' ratios, each of two runs side by side.
+      layers: the evaluation step's layers alone, of a detector; None elsewhere.
     """
 
     step: float
@@ -36,6 +37,7 @@ class Speed:
     loop: float
     inference: float
     loop_over_step: float
+    layers: float | None = None
 
 
 SECONDS = 3.0  # that a measurement of the step should last, within MOST and LEAST steps
@@ -59,8 +61,11 @@ def measure(experiment: Experiment, steps: int | None = None, repeats: int = 5) 
         "step": run,
         "loop": lambda n: _loop(experiment, source, n),
         "inputs": lambda n: _inputs(experiment, source, n),
-        "inference": _inference(experiment, source),
+        "inference": _inference(experiment, source, experiment.task.eval_step),
     }
+    layers_step = getattr(experiment.task, "layers_step", None)
+    if layers_step is not None:
+        parts["layers"] = _inference(experiment, source, layers_step)
     for part in parts.values():
         part(min(10, steps))
     seconds = {name: [] for name in parts}
@@ -79,6 +84,11 @@ def report(experiment: Experiment, speed: Speed) -> str:
         return 1e3 * experiment.batch_size / rate
 
     step, whole, inputs = milliseconds(speed.step), milliseconds(speed.loop), milliseconds(speed.inputs)
+    own = []
+    if speed.layers is not None:
+        share = 1 - speed.inference / speed.layers
+        each = milliseconds(speed.inference) * share / experiment.batch_size
+        own = [f"  boxes, NMS, pooling of regions        {each:8.2f} ms a picture  ({share:.0%} of inference)"]
     return "\n".join(
         [
             f"{experiment.name}, batch {experiment.batch_size}, {parallel.describe_devices()}",
@@ -87,6 +97,7 @@ def report(experiment: Experiment, speed: Speed) -> str:
             f"  host and waiting {'':12}           {max(whole - step, 0):8.2f} ms  ({max(1 - step / whole, 0):.0%})",
             f"input pipeline     {speed.inputs:12,.0f} images/s  {inputs:8.2f} ms a batch, made ahead of the step",
             f"inference          {speed.inference:12,.0f} images/s",
+            *own,
             f"loop / step alone  {speed.loop_over_step:12.3f}",
         ]
     )
@@ -142,8 +153,8 @@ def _inputs(experiment: Experiment, source: Source, count: int) -> float:
     return time.perf_counter() - began
 
 
-def _inference(experiment: Experiment, source: Source) -> Callable[[int], float]:
-    step = parallel.compile_eval_step(experiment.task.eval_step)
+def _inference(experiment: Experiment, source: Source, step: Callable) -> Callable[[int], float]:
+    step = parallel.compile_eval_step(step)
     state = parallel.replicate(loop.initial_state(experiment))
     share = parallel.process_share(experiment.batch_size)
     batch = parallel.shard(pipeline.eval_batch(source, 0, experiment.batch_size, share))

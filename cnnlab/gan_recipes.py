@@ -43,6 +43,7 @@ def gan_fields() -> ConfigDict:
     config.generator_rate = 2e-4  # Adam's
     config.discriminator_rate = 2e-4  # Adam's
     config.beta1 = 0.5  # Adam's momentum; less than elsewhere, as the two chase each other
+    config.falling = 0.0  # share of the run at whose end both rates fall to 0 along a line; 0: they stay as they are
     config.judge = ""  # workdir of a classifier of such pictures, for the scores that need one
     config.film_every = 500  # steps between pictures of the same noise, for the film; 0: none
     config.seed = 0  # of the initial weights, the order of the pictures and all noise
@@ -154,7 +155,10 @@ def assemble(
 
 def _adam(config: ConfigDict, rate: float, average: float = 0.0) -> optax.GradientTransformation:
     check_rate(rate)
-    adam = optax.adam(rate, b1=config.beta1)
+    if not 0 <= config.falling <= 1:
+        raise UserError(f"config.falling is {config.falling}; it must be from 0, no part of the run, to 1, all of it")
+    falls = round(config.falling * config.steps)
+    adam = optax.adam(optax.linear_schedule(rate, 0, falls, config.steps - falls) if falls else rate, b1=config.beta1)
     return with_average(adam, average) if average else adam
 
 

@@ -1,4 +1,4 @@
-"""Faster R-CNN with ResNet-50 and a feature pyramid on COCO: torchvision's layout, its published weights fit.
+"""Faster R-CNN with ResNet-50 and a feature pyramid on COCO; torchvision's published weights fit.
 
 Paper: Ren, He, Girshick, Sun, "Faster R-CNN", 2015, with Lin et al., "Feature pyramid networks for object detection",
 2016. 41,755,286 parameters.

@@ -1,4 +1,4 @@
-"""Faster R-CNN on PASCAL VOC 2007, as in the paper: VGG-16, ZF Net or ResNet-50 that began with ImageNet.
+"""Faster R-CNN on PASCAL VOC 2007, as in the paper: VGG-16, ZF Net or ResNet-50, from ImageNet.
 
 Paper: Ren, He, Girshick, Sun, "Faster R-CNN: towards real-time object detection with region proposal networks", 2015;
 approximate joint training (section 3.2). --config.data=FOLDER takes a folder as PASCAL VOC's or COCO's.

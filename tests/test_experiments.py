@@ -46,6 +46,10 @@ def config_of(name, tmp_path, form="small"):
     if "rules" in config:  # a detector
         config.update(batch_size=2, eval_batch_size=2, shorter=64, longer=80, train_pictures=4)
         config.rules.update(train_before=50, test_before=50, train_proposals=20, test_proposals=20)
+    if name == "faster_rcnn_voc":
+        config.update(data="shapes", net="resnet50", freeze="backbone/conv1")
+    if name == "faster_rcnn_coco":
+        config.update(data="shapes", numbered=False)
     if name == "faster_rcnn_bccd":
         config.data = str(voc_folder(tmp_path / "voc"))
     if "proposals" in config:

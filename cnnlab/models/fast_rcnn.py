@@ -118,7 +118,8 @@ class FastRCNN(nn.Module):
 
     def maps(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Pyramid:
         """The maps of whole pictures, the finest first."""
-        found = tuple(self.backbone(x, train=train).values())
+        found = self.backbone(x, train=train)
+        found = tuple(found[name] for name in self.backbone.maps)
         return found if self.neck is None else self.neck(found)
 
     def pool(self, maps: Pyramid, boxes: Float[Array, "n r 4"]) -> Float[Array, "n r p p c"]:
@@ -137,8 +138,13 @@ class FastRCNN(nn.Module):
         Returns:
           The logits of the background and each class, and for each the box that it gives, coded against the region.
         """
-        n, r, _ = boxes.shape
-        pooled = self.pool(maps, boxes)
+        return self.judge(self.pool(maps, boxes), train=train)
+
+    def judge(
+        self, pooled: Float[Array, "n r p p c"], *, train: bool = False
+    ) -> tuple[Float[Array, "n r k"], Float[Array, "n r k 4"]]:
+        """`classify` of regions that are already pooled."""
+        n, r = pooled.shape[:2]
         x = self.head(pooled.reshape(n * r, *pooled.shape[2:]), train=train)
         scores, offsets = self.scores(x).astype(jnp.float32), self.offsets(x).astype(jnp.float32)
         return scores.reshape(n, r, -1), offsets.reshape(n, r, -1, 4)

@@ -273,6 +273,20 @@ class Detection:
             "area": batch["area"],
         }
 
+    def layers_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """The layers of `eval_step` alone, for `--mode=benchmark`: boxes are neither made, thinned out nor pooled."""
+
+        def layers(model: nn.Module) -> dict[str, Array]:
+            maps = model.maps(self.inputs(batch), train=False)
+            regions = batch["proposals"].shape[1] if "proposals" in batch else self.rules.test_proposals
+            # Not a constant, which would be computed while compiling.
+            value = maps[0].mean((1, 2))[:, None, None, None]
+            pooled = jnp.tile(value, (1, regions, model.pooled, model.pooled, 1))
+            found = model.judge(pooled)
+            return {"found": found, **({"proposed": model.propose(maps)} if self.proposes else {})}
+
+        return self.model.apply(state.variables, method=layers)
+
     def metrics(self) -> DetectionMetrics:
         """An empty sum."""
         return DetectionMetrics(self.found_names)

@@ -42,6 +42,8 @@ class RCNNDetection(Detection):
 
     by_softmax: bool = False
 
+    layers_step = None  # pooling regions and convolving them are not apart
+
     def losses(
         self, model: nn.Module, batch: Mapping[str, Array], keys: Key[Array, " n"]
     ) -> dict[str, Float[Array, " n"]]:

@@ -72,3 +72,15 @@ def test_gradient(x):
 
     arguments = (x[:2, :2, :2], jnp.array(GIVEN[0]))
     check_grads(loss, arguments, order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
+
+
+def test_frozen_it_is_an_affine_map_that_nothing_changes(x):
+    layer = BatchNorm(frozen=True)
+    fresh = layer.init(jax.random.key(0), x, train=True)
+    assert set(fresh) == {"batch_stats"}, "no optimizer sees any of it"
+    assert set(fresh["batch_stats"]) == {"scale", "bias", "mean", "var"}
+    values = {"scale": 2.0, "bias": 1.0, "mean": 3.0, "var": 4.0}
+    given = {name: jnp.full(x.shape[-1], value) for name, value in values.items()}
+    y, changed = layer.apply({"batch_stats": given}, x, train=True, mutable=["batch_stats"])
+    assert np.allclose(y, (x - 3) / np.sqrt(4 + 1e-5) * 2 + 1, atol=1e-5)
+    assert all(np.array_equal(changed["batch_stats"][name], given[name]) for name in given)

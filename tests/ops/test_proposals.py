@@ -82,7 +82,9 @@ def test_nothing_is_found_where_all_is_background():
         jnp.array([[9, 9]]),
         (1.0,) * 4,
     )
-    assert (label == -1).all() and not score.any() and not boxes.any()
+    assert (label == -1).all()
+    assert not score.any()
+    assert not boxes.any()
 
 
 def test_rows_of_each_picture():

@@ -165,6 +165,20 @@ def test_collapse_is_noticed():
     assert float(gan.diversity(moments(one), moments(pictures))) < 1e-2
 
 
+def test_the_rates_fall_at_the_end_of_the_run():
+    """Under a gradient that stays the same, each of Adam's updates is as large as the rate."""
+    for falling, shares in ((0.0, [1, 1, 1, 1]), (0.5, [1, 1, 1, 0.5]), (1.0, [1, 0.75, 0.5, 0.25])):
+        built = experiment(falling=falling, generator_rate=0.1, discriminator_rate=0.2)
+        optimizers = (built.task.generator_optimizer, 0.1), (built.task.discriminator_optimizer, 0.2)
+        for optimizer, rate in optimizers:
+            params = {"w": jnp.zeros(1)}
+            state, sizes = optimizer.init(params), []
+            for _ in range(4):
+                updates, state = optimizer.update({"w": jnp.ones(1)}, state, params)
+                sizes.append(-float(updates["w"][0]) / rate)
+            assert sizes == pytest.approx(shares, rel=1e-4)
+
+
 def test_what_is_out_of_range():
     with pytest.raises(UserError, match=r'config\.loss is "gan"; it must be one of minimax'):
         experiment(loss="gan")
@@ -172,5 +186,7 @@ def test_what_is_out_of_range():
         experiment(discriminator_steps=0)
     with pytest.raises(UserError, match=r"config\.discriminator_steps is 3: it must divide the 16 examples"):
         step_of(experiment(discriminator_steps=3), batch_of(experiment()))
+    with pytest.raises(UserError, match=r"config\.falling is 2\.0; it must be from 0"):
+        experiment(falling=2.0)
     with pytest.raises(UserError, match=r"config\.judge is nowhere, which holds no run"):
         experiment(judge="nowhere")
