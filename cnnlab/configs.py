@@ -132,6 +132,7 @@ def options_of(mode: str) -> ConfigDict:
     if mode == "eval":
         options.eval = ConfigDict()
         options.eval.crops = 1  # views of a picture to average over: the centre; 10: AlexNet; 144 or 48: GoogLeNet
+        options.eval.ranks = ()  # of Fast and Faster R-CNN: fc6 and fc7 cut to these ranks, (1024, 256) for VGG-16
         options.eval.dense = ""  # VGG on whole pictures of these sizes and their mirror images: "256,384,512"
     elif mode == "inspect":
         options = get_options()

@@ -17,6 +17,7 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment, Task
 from cnnlab.metrics.classification import ClassificationMetrics
 from cnnlab.models.dense import Dense
+from cnnlab.models.fast_rcnn import FastRCNN, truncated
 from cnnlab.models.vgg import VGG
 from cnnlab.state import TrainState
 from cnnlab.writer import save_figures
@@ -74,7 +75,10 @@ def _dense(experiment: Experiment, options: ConfigDict) -> Task:
 def evaluate_and_say(experiment: Experiment, workdir: Path, which: str, options: ConfigDict | None = None) -> None:
     """Tests a trained workdir, draws the figures anew and prints the scores."""
     state = loop.restored_state(experiment, workdir, which)
-    experiment = as_in_papers(experiment, options or configs.options_of("eval").eval)
+    options = options or configs.options_of("eval").eval
+    experiment = as_in_papers(experiment, options)
+    if options.ranks:
+        experiment, state = with_ranks(experiment, state, tuple(options.ranks))
     test = experiment.test_data()
     metrics = loop.evaluate(experiment, state, test)
     if parallel.is_main():
@@ -82,6 +86,25 @@ def evaluate_and_say(experiment: Experiment, workdir: Path, which: str, options:
         if hasattr(metrics, "table"):
             print(metrics.table())
         print(loop.describe(f"{experiment.name} at step {int(state.step)}", metrics.compute()))
+
+
+def with_ranks(experiment: Experiment, state: TrainState, ranks: tuple[int, ...]) -> tuple[Experiment, TrainState]:
+    """A detector's experiment and state with fc6 and fc7 cut to these ranks; see `fast_rcnn.truncated`.
+
+    Raises:
+      UserError: it is no such detector, or the ranks are not two that its layers can have.
+    """
+    task = experiment.task
+    if not isinstance(task.model, FastRCNN) or len(ranks) != 2:
+        raise UserError(
+            f"config.eval.ranks is {ranks}: it takes two numbers, of detectors with fc6 and fc7 ({experiment.name} is "
+            f"of {type(task.model).__name__})"
+        )
+    model, params = truncated(task.model, state.variables["params"], ranks)
+    task = dataclasses.replace(task, model=model)
+    # Nothing is trained any more: the optimizer's state, which is of the whole layers, goes.
+    state = dataclasses.replace(state, params=params, opt_state=())
+    return dataclasses.replace(experiment, task=task), parallel.replicate(state)
 
 
 def ensemble(folders: Sequence[Path], which: str, options: ConfigDict | None = None) -> ClassificationMetrics:

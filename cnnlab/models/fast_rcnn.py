@@ -12,12 +12,14 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
+from cnnlab.errors import UserError
 from cnnlab.models.resnet import Block
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.dropout import Dropout
+from cnnlab.ops.low_rank import low_rank
 from cnnlab.ops.roi_pooling import multilevel_roi_align, roi_max_pool
 
 Pyramid = tuple[Float[Array, "n _ _ _"], ...]
@@ -29,19 +31,25 @@ class TwoLayers(nn.Module):
     Attributes:
       features: units of each layer: 4096 in VGG and AlexNet, 1024 beside a feature pyramid.
       dropout: share of them dropped in training.
+      ranks: of fc6 and fc7, each of which is then two layers, the first ("fc6_low") of so many units and without bias;
+        none: they are whole. See `truncated`.
       kernel_init: of the weights.
       dtype: of the computation; parameters are float32.
     """
 
     features: int = 4096
     dropout: float = 0.0
+    ranks: tuple[int, ...] = ()
     kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n k"]:
         x = x.reshape(len(x), -1)
-        for name in ("fc6", "fc7"):
+        for name, rank in zip(("fc6", "fc7"), self.ranks or (0, 0), strict=True):
+            if rank:
+                low = nn.Dense(rank, use_bias=False, kernel_init=self.kernel_init, dtype=self.dtype, name=f"{name}_low")
+                x = low(x)
             x = relu(nn.Dense(self.features, kernel_init=self.kernel_init, dtype=self.dtype, name=name)(x))
             x = Dropout(self.dropout, name=f"drop{name[-1]}")(x, train=train)
         return x
@@ -148,6 +156,26 @@ class FastRCNN(nn.Module):
         x = self.head(pooled.reshape(n * r, *pooled.shape[2:]), train=train)
         scores, offsets = self.scores(x).astype(jnp.float32), self.offsets(x).astype(jnp.float32)
         return scores.reshape(n, r, -1), offsets.reshape(n, r, -1, 4)
+
+
+def truncated(model: FastRCNN, params: PyTree, ranks: tuple[int, int]) -> tuple[FastRCNN, PyTree]:
+    """A trained detector whose fc6 and fc7 are two smaller layers each, by truncated singular values (section 3.1).
+
+    Args:
+      model: whose head is `TwoLayers`.
+      params: its parameters.
+      ranks: of fc6 and fc7: 1024 and 256 for VGG-16 in the paper.
+
+    Raises:
+      UserError: another head, or a rank that a layer cannot have.
+    """
+    if not isinstance(model.head, TwoLayers):
+        raise UserError(f"only fc6 and fc7 can be cut to a rank, and this head is a {type(model.head).__name__}")
+    head = dict(params["head"])
+    for name, rank in zip(("fc6", "fc7"), ranks, strict=True):
+        first, second, _ = low_rank(head[name]["kernel"], rank)
+        head |= {f"{name}_low": {"kernel": first}, name: {**head[name], "kernel": second}}
+    return model.clone(head=model.head.clone(ranks=tuple(ranks))), {**params, "head": head}
 
 
 def map_shapes(maps: Sequence[Array]) -> tuple[tuple[int, int], ...]:

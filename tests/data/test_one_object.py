@@ -14,7 +14,9 @@ from tests.data.test_detection import annotation, png, source_of
 
 
 def test_the_largest_counts():
-    boxes = np.array([[[0, 0, 2, 2], [1, 1, 4, 3], [0, 0, 9, 9]], [[0, 0, 1, 2], [0, 0, 2, 1], [0, 0, 0, 0]]], np.float32)
+    boxes = np.array(
+        [[[0, 0, 2, 2], [1, 1, 4, 3], [0, 0, 9, 9]], [[0, 0, 1, 2], [0, 0, 2, 1], [0, 0, 0, 0]]], np.float32
+    )
     label = np.array([[1, 2, 0], [3, 4, -1]], np.int32)
     none = np.zeros((2, 3), bool)
     box, found = largest(boxes, label, none)

@@ -9,8 +9,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from cnnlab import weights
+from cnnlab.errors import UserError
 from cnnlab.models import detectors
-from cnnlab.models.fast_rcnn import FastRCNN
+from cnnlab.models.fast_rcnn import FastRCNN, TwoLayers, truncated
 from cnnlab.models.faster_rcnn import RPN, FasterRCNN
 from cnnlab.models.fpn import FPN, enlarge
 from tests.small import count
@@ -111,3 +112,21 @@ def test_maps_of_uneven_sizes_are_enlarged_from_the_nearest():
     assert enlarge(x, 3, 5)[0, :, :, 0].tolist() == [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]]
     doubled = enlarge(x, 4, 6)
     assert np.array_equal(doubled, x[:, jnp.array([0, 0, 1, 1])][:, :, jnp.array([0, 0, 1, 1, 2, 2])])
+
+
+def test_layers_cut_to_their_full_rank_give_the_same():
+    head = TwoLayers(6)
+    model = FastRCNN(2, detectors.small(FastRCNN, 2, width=8, channels=4).backbone, head, (4, 8, 16), pooling="align")
+    pooled = jax.random.normal(jax.random.key(0), (5, 2, 2, 3))
+    params = head.init(jax.random.key(1), pooled, train=False)["params"]
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # biases too
+    whole = head.apply({"params": params}, pooled, train=False)
+    cut, new = truncated(model, {"head": params, "scores": {}}, (6, 6))
+    assert np.allclose(cut.head.apply({"params": new["head"]}, pooled, train=False), whole, atol=1e-5)
+    fewer, less = truncated(model, {"head": params}, (2, 3))
+    assert less["head"]["fc6_low"]["kernel"].shape == (12, 2)
+    assert less["head"]["fc7"]["kernel"].shape == (3, 6)
+    away = np.abs(fewer.head.apply({"params": less["head"]}, pooled, train=False) - whole).max()
+    assert away > 1e-3
+    with pytest.raises(UserError, match="rank"):
+        truncated(model, {"head": params}, (7, 6))
