@@ -25,6 +25,7 @@ from cnnlab.inspect import (
 )
 from cnnlab.inspect.subject import Subject
 from cnnlab.predict import find_pictures
+from cnnlab.tasks.classification import Classification
 from cnnlab.writer import save_figures
 
 # By the names that --config.inspect takes. Each is a function of a subject and the options: figures by their names.
@@ -83,8 +84,12 @@ def inspect_and_save(subject: Subject, workdir: Path, options: ConfigDict) -> No
     if name not in known:
         near = nearest(name, known)
         raise UserError(f"there is no --config.inspect={name}{near or ': it is one of ' + ', '.join(known)}")
-    if hasattr(subject.experiment.task, "sample") and name not in ("augment", "svm"):
-        raise UserError(f"--config.inspect={name} is for classifiers; {subject.experiment.name} takes augment or svm")
+    if not isinstance(subject.experiment.task, Classification):
+        takes = ("augment", "svm") if hasattr(subject.experiment.task, "sample") else ("augment",)
+        if name not in takes:
+            raise UserError(
+                f"--config.inspect={name} is for classifiers; {subject.experiment.name} takes {' or '.join(takes)}"
+            )
     if name == "report":
         print(f"written: {report.write(subject, workdir, options, FIGURES)}")
         return

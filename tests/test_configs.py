@@ -44,3 +44,10 @@ def test_plain_is_what_json_gives_back():
     config = lenet_folder.get_config()
     config.classes = ("a",)
     assert configs.plain(config)["classes"] == ["a"]
+
+
+@pytest.mark.parametrize("name", configs.names())
+def test_no_modes_options_hide_an_experiments_fields(name):
+    fields = set(configs.load(name).get_config())
+    for mode in ("eval", "inspect", "predict"):
+        assert not fields & set(configs.options_of(mode)), mode

@@ -9,7 +9,7 @@ from cnnlab import configs, inspection, loop
 from cnnlab.errors import UserError
 from cnnlab.inspect import augment
 from cnnlab.inspect.subject import Subject
-from experiments import lenet_digits
+from experiments import faster_rcnn_shapes, lenet_digits
 from tests.small import small_experiment
 
 
@@ -90,3 +90,11 @@ def test_deeper_layers_tell_more(tmp_path, capsys):
     assert (tmp_path / "figures" / "linear.png").exists()
     with pytest.raises(UserError, match=r"there is no layer 'F9'.*: there are C1, "):
         inspection.inspect_and_save(subject, tmp_path, options(inspect="linear", layers="F9"))
+
+
+def test_of_a_detector_only_augmentation_is_drawn(tmp_path):
+    config = faster_rcnn_shapes.get_config()
+    config.update(shorter=64, longer=64, batch_size=2, eval_batch_size=2)
+    subject = inspection.subject_of(faster_rcnn_shapes.build(config), tmp_path)
+    with pytest.raises(UserError, match="gradients is for classifiers; faster_rcnn_shapes takes augment"):
+        inspection.inspect_and_save(subject, tmp_path, options(inspect="gradients"))

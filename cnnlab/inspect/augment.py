@@ -123,7 +123,8 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     """Training pictures, and what each kind of augmentation makes of them; the experiment's own comes first."""
     experiment = subject.experiment
     found = next(subject.examples(16, train=True))
-    batch = {name: jnp.asarray(array) for name, array in found.items() if name in ("image", "label")}
+    fields = ("image", "boxes", "size") if "boxes" in found else ("image", "label")
+    batch = {name: jnp.asarray(found[name]) for name in fields}
     own = getattr(experiment.task, "augment", None)
     kinds = {**({f"{experiment.name}'s own": own} if own else {}), **examples(batch)}
     return {"augment": figure(batch, stream_key(experiment.seed, "augment"), augmentations=kinds)}

@@ -141,7 +141,7 @@ def figure(
 def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     """Correspondence of the parts that config.correspondence.parts names, in what the network sees of the pictures.
 
-    The pictures are the user's own, or config.pictures of the test set of one class: that of config.classes, or of the
+    The pictures are the user's own, or config.pictures of the test set of one class: that of config.labels, or of the
     set's first picture. Layers are those of config.layers, or the last with maps and the last without before the
     output, as the paper's layers 5 and 7 are.
 
@@ -204,8 +204,8 @@ def _pictures(subject: Subject, options: ConfigDict) -> tuple[UInt8[np.ndarray, 
     if subject.files:
         return subject.pictures, "of --input"
     label = int(subject.labels[0])
-    if options.classes:
-        label = class_number(options.classes, subject.class_names)
+    if options.labels:
+        label = class_number(options.labels, subject.class_names)
     chosen: list[np.ndarray] = []
     for batch in subject.examples(sys.maxsize):
         good = (batch["label"] == label) & (batch.get("mask", 1) != 0)

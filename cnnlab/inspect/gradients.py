@@ -207,7 +207,7 @@ def _show(
 
 
 def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
-    """The pictures explained: each picture's own class, or each of config.classes; Grad-CAM of config.layers.
+    """The pictures explained: each picture's own class, or each of config.labels; Grad-CAM of config.layers.
 
     Without layers: the last whose maps are larger than one pixel.
 
@@ -219,7 +219,7 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     model, variables, x = subject.model, subject.variables, subject.x
     maps = maps_of(shapes(model, variables, x), patterns(options.layers))
     layers = list(maps) if options.layers else list(maps)[-1:]
-    asked = [class_number(name, subject.class_names) for name in patterns(options.classes)]
+    asked = [class_number(name, subject.class_names) for name in patterns(options.labels)]
     which = np.repeat(np.arange(len(x)), max(1, len(asked)))  # a row a picture and class
     labels = jnp.asarray(np.tile(asked, len(x)) if asked else subject.labels)
     x = x[which]

@@ -207,7 +207,7 @@ def input_ends(subject: Subject) -> Float[Array, "2 c"]:
 def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     """Pictures of classes, or of feature maps where config.layers names layers, a figure each.
 
-    Classes: config.classes; without, all where there are up to `MOST`, else those of the pictures. Feature maps:
+    Classes: config.labels; without, all where there are up to `MOST`, else those of the pictures. Feature maps:
     config.channels; without, those that respond most to the pictures. Of a map only what its middle unit sees is drawn.
 
     Raises:
@@ -228,7 +228,7 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
         return maximise(subject.model, subject.variables, start, layer, unit, ends, how, settings.steps, settings.rate)
 
     if not options.layers:
-        return {"maximise": _of_classes(subject, patterns(options.classes), found)}
+        return {"maximise": _of_classes(subject, patterns(options.labels), found)}
     known, layers = shapes(subject.model, subject.variables, subject.x), patterns(options.layers)
     check_layers(layers, known)
     channels = _channels(options.channels)

@@ -271,7 +271,7 @@ def class_colours(predicted: Int[np.ndarray, "n rows columns"]) -> dict[int, str
 def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     """Occlusion of the subject's pictures, in what the network sees of them.
 
-    The class is the picture's own, or the one of config.classes. The feature map is the strongest one, without a
+    The class is the picture's own, or the one of config.labels. The feature map is the strongest one, without a
     square, of the last layer whose maps are larger than a pixel, or what config.layers and config.channels name; in a
     network without maps it is a unit of the last layer before the output.
 
@@ -285,8 +285,8 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     colour = paint(options.occlusion.fill, pictures[:, y0:y1, x0:x1], "config.occlusion.fill")
     layer, channel = _feature_map(subject, options)
     classes = subject.labels
-    if options.classes:
-        classes = np.full(len(pictures), class_number(options.classes, subject.class_names))
+    if options.labels:
+        classes = np.full(len(pictures), class_number(options.labels, subject.class_names))
 
     @jax.jit
     def without(variables, x):

@@ -10,7 +10,7 @@ def get_options() -> ConfigDict:
     options.pictures = 6  # how many of the test set to look at; --input takes pictures of your own instead
     options.layers = ""  # which layers, by the names that summary prints: "conv5,fc7"; "": those that suit the figure
     options.channels = ""  # which of their feature maps, by number: "3,17"; "": the strongest
-    options.classes = ""  # which classes, by name or number: "cat,3"; "": those of the pictures
+    options.labels = ""  # which classes, by name or number: "cat,3"; "": those of the pictures
     options.examples = 1000  # how many of the data set to search or to measure on
     options.occlusion = ConfigDict()  # a square hides each part of a picture in turn
     options.occlusion.size = 0  # of the square, in pixels of the picture; 0: as the paper's, 50 of 224, about

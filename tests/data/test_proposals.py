@@ -1,4 +1,4 @@
-"""Cached proposals: found once, taken up where a run stopped, kept apart by source and settings, padded into batches."""
+"""Cached proposals: found once, taken up where a run stopped, kept apart by source and settings, padded in batches."""
 
 import numpy as np
 import pytest

@@ -109,7 +109,7 @@ def test_by_default_nine_parts_of_one_class(capsys):
 
 def test_pictures_are_all_of_the_class_that_is_named():
     subject = Subject(EXPERIMENT, lambda: STATE)
-    pictures, what = tool._pictures(subject, options(classes="8", pictures=5))
+    pictures, what = tool._pictures(subject, options(labels="8", pictures=5))
     test = EXPERIMENT.test_data().arrays
     np.testing.assert_array_equal(pictures, test["image"][test["label"] == 8][:5])
     assert what == "of class 8"
@@ -143,7 +143,7 @@ def test_too_little_to_compare():
         ({"pictures": 1}, "it needs two or more, and there is 1 of class"),
         ({"correspondence.draws": 1}, r"config\.correspondence\.draws is 1; it must be 2 or more"),
         ({"layers": "F9"}, "there is no layer 'F9'"),
-        ({"classes": "x"}, "there is no class 'x'"),
+        ({"labels": "x"}, "there is no class 'x'"),
         ({"correspondence.parts": "eye"}, 'has "eye"; a part is NAME=Y0:X0:Y1:X1'),
         ({"correspondence.parts": "a.json"}, "has boxes for files of pictures: name those with --input"),
         ({"correspondence.fill": "red"}, r'config\.correspondence\.fill is "red"'),

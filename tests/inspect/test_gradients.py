@@ -170,7 +170,7 @@ def test_the_figure_has_a_row_a_picture_and_class():
     first, second = opened.titles
     assert titles[0].startswith(f"true: {first}\npredicted: ")
     assert f"\nscore of {second}: " in titles[5]
-    drawn = draw(subject(count=1), options(gradients={"steps": 4}, classes="3,8", layers="C1,S4"))["gradients"]
+    drawn = draw(subject(count=1), options(gradients={"steps": 4}, labels="3,8", layers="C1,S4"))["gradients"]
     titles = [axes.get_title() for axes in drawn.axes]
     assert len(titles) == 2 * 6
     assert titles[4:6] == ["Grad-CAM, C1", "Grad-CAM, S4"]
@@ -180,7 +180,7 @@ def test_the_figure_has_a_row_a_picture_and_class():
 
 def test_what_is_not_there():
     with pytest.raises(UserError, match="there is no class 'ten'"):
-        draw(subject(), options(classes="ten"))
+        draw(subject(), options(labels="ten"))
     with pytest.raises(UserError, match="there is no layer 'C7'"):
         draw(subject(), options(layers="C7"))
     with pytest.raises(UserError, match=r"config\.gradients\.steps is 0; it must be positive"):

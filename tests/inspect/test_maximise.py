@@ -161,7 +161,7 @@ def test_black_and_white_as_the_network_sees_them(trained):
 
 def test_the_figures(trained, capsys):
     short = {"steps": 3}
-    drawn = draw(trained, options(maximise=short, classes="7,2"))
+    drawn = draw(trained, options(maximise=short, labels="7,2"))
     assert [axes.get_title()[0] for axes in drawn["maximise"].axes] == ["7", "2"]
     assert len(draw(trained, options(maximise=short))["maximise"].axes) == 10
     drawn = draw(trained, options(maximise=short, layers="C3,F6", channels="4,1,7"))
@@ -180,7 +180,7 @@ def test_what_is_not_there(trained):
     with pytest.raises(UserError, match=r"config\.maximise\.rate is 0\.0; it must be positive"):
         draw(trained, options(maximise={"rate": 0.0}))
     with pytest.raises(UserError, match="there is no class 'ten'"):
-        draw(trained, options(classes="ten"))
+        draw(trained, options(labels="ten"))
     with pytest.raises(UserError, match="layer C1 has no channel 6"):
         draw(trained, options(layers="C3,C1", channels="6"))
     with pytest.raises(UserError, match=r"config\.channels is '1,x': 'x' is no number"):

@@ -163,7 +163,7 @@ def test_the_strongest_map_of_the_last_layer_with_maps(capsys):
         title = f"activity of S4, map {strongest}\n{sums[row, strongest]:.3g} in full view"
         assert figure.axes[4 * row + 3].get_title() == title
     assert "32 occluded pictures" in capsys.readouterr().out
-    figure = drawn(layers="C1", channels="4", classes="7")
+    figure = drawn(layers="C1", channels="4", labels="7")
     assert [axes.get_title().split("\n")[0] for axes in figure.axes[1:4:2]] == [
         "probability of 7",
         "activity of C1, map 4",
@@ -188,7 +188,7 @@ def test_layers_maps_and_classes_that_are_not_there():
         ({"channels": "16"}, "layer S4 has no channel 16"),
         ({"channels": "one"}, r"config\.channels is 'one'; it must be the number of a feature map of S4"),
         ({"channels": "1,2"}, r"config\.channels names 2"),
-        ({"classes": "12"}, "there is no class '12'"),
+        ({"labels": "12"}, "there is no class '12'"),
     ):
         with pytest.raises(UserError, match=message) as raised:
             drawn(**wrong)
