@@ -33,7 +33,7 @@ def places_sheet(
     tallest = max(shown.shape[0] / shown.shape[1] for shown in pictures)
     figure.set_size_inches(max(CELL * grid.ncols, 8), (CELL * tallest + 0.3) * grid.nrows + 0.4)
     for axes, row in zip(figure.axes, rows, strict=True):
-        # The true one below: where the two agree, it shows through as white dashes at the rim.
+        # The true one on top: between its dashes the other is seen where the two agree.
         draw_boxes(axes, row["box"][None], [""], [colours[row["classes"][0]]])
         draw_boxes(axes, row["true_box"][None], [""], [WHITE], dashed=True)
     return figure

@@ -6,7 +6,11 @@ Data: TFDS mnist; --mode=prepare downloads and builds it. Without MNIST: --confi
 For the scores that need a classifier: python launch.py --experiment=lenet_mnist --config.variant=modern
 --workdir=JUDGE, then --config.judge=JUDGE here.
 Expected: a Parzen-window log-likelihood of 225 ± 2, the paper's.
-Measured: the run was not made.
+Measured: not yet what is expected, as no run was finished: after 5,000 of the 25,000 steps 171.6 ± 1.3, still rising
+(155.1 at 2,500); all ten classes among the samples, the rarest 6.5 %; Fréchet distance 31.9; by a modern LeNet of five
+epochs as judge. Of the generator's own weights at 5,343 steps it is 121.1, of their average 172.2. 2026-11-21.
+With the paper's losses alone (--config.r1=0.0) and both rates at 2e-4, nearly all samples of step 3,500 were ones and
+nines.
 """
 
 from ml_collections import ConfigDict
@@ -24,6 +28,9 @@ def get_config() -> ConfigDict:
     config.noise = 100  # numbers of noise that a picture is made of
     config.generator = (1200, 1200)  # units of the generator's hidden layers
     config.discriminator = (240, 240)  # maxout units of the discriminator's hidden layers, of 5 pieces each
+    config.r1 = 1.0  # γ: the discriminator's slope at real pictures is kept small; 0: the paper's losses alone
+    config.generator_rate = 5e-4  # Adam's
+    config.discriminator_rate = 5e-4  # Adam's
     config.average = 0.999  # decay of a moving average of the generator's weights, which makes the samples; 0: none
     config.small.generator = (400, 400)  # units of the generator's hidden layers
     config.small.discriminator = (120, 120)  # maxout units of the discriminator's hidden layers

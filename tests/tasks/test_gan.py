@@ -20,7 +20,7 @@ from tests.small import same
 def experiment(steps=4, **fields):
     """Small nets on digits, a few steps long."""
     config = gan_mnist.get_config()
-    config.data = "digits"
+    config.update(data="digits", r1=0.0)
     config.small.update(generator=(16,), discriminator=(8,), batch_size=16, steps=steps, film_every=2)
     config.update(fields)
     return dataclasses.replace(gan_mnist.build(config), checkpoint_every=2)
