@@ -20,6 +20,7 @@ from cnnlab.models.dense import Dense
 from cnnlab.models.fast_rcnn import FastRCNN, truncated
 from cnnlab.models.vgg import VGG
 from cnnlab.state import TrainState
+from cnnlab.tasks.classification import Classification
 from cnnlab.writer import save_figures
 
 
@@ -115,6 +116,9 @@ def ensemble(folders: Sequence[Path], which: str, options: ConfigDict | None = N
     """
     options = options or configs.options_of("eval").eval
     experiments = [as_in_papers(configs.build_from(folder), options) for folder in folders]
+    for folder, experiment in zip(folders, experiments, strict=True):
+        if not isinstance(experiment.task, Classification):
+            raise UserError(f"{folder} holds a run of {experiment.name}, which has no class probabilities to average")
     sources = [experiment.test_data() for experiment in experiments]
     for folder, source in zip(folders[1:], sources[1:], strict=True):
         check_same_examples(sources[0], source, (folders[0], folder))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab import configs, evaluate, loop
+from cnnlab import configs, evaluate, loop, workdirs
 from cnnlab.data import crops
 from cnnlab.errors import UserError
 from cnnlab.models.dense import Dense
-from experiments import alexnet_imagenet, vgg_imagenet
+from experiments import alexnet_imagenet, faster_rcnn_shapes, vgg_imagenet
 from tests.small import tiny_resnet
 
 
@@ -121,3 +121,18 @@ def test_crops_larger_than_the_pictures():
     large = dataclasses.replace(experiment, picture_shape=(4, 4, 3))
     with pytest.raises(UserError, match="does not fit"):
         jax.eval_shape(lambda x: crops.ten_crops(x, 8), jax.ShapeDtypeStruct((1, *large.picture_shape), np.uint8))
+
+
+def test_detectors_do_not_vote(tmp_path):
+    experiment = faster_rcnn_shapes.build(faster_rcnn_shapes.get_config())
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        workdirs.claim(tmp_path / name, experiment)
+    with pytest.raises(UserError, match=r"a holds a run of faster_rcnn_shapes, which has no class probabilities"):
+        evaluate.ensemble([tmp_path / "a", tmp_path / "b"], "latest")
+
+
+def test_ranks_are_for_fc6_and_fc7():
+    experiment = tiny_resnet()
+    with pytest.raises(UserError, match=r"config.eval.ranks is \(4, 4\): it takes two numbers, of detectors"):
+        evaluate.with_ranks(experiment, loop.fresh_state(experiment), (4, 4))
