@@ -67,7 +67,7 @@ def voc_folder(folder: Path) -> Path:
         names = [f"{split}{i}" for i in range(4)]
         (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
         for i, name in enumerate(names):
-            scene = draw(split.removesuffix("val"), i, 96)
+            scene = draw("train", i, 96)  # the same in both, so that they have the same classes
             Image.fromarray(scene.picture).save(folder / "JPEGImages" / f"{name}.jpg")
             (folder / "Annotations" / f"{name}.xml").write_text(voc_xml(scene))
     return folder

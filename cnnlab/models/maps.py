@@ -19,7 +19,7 @@ def check_maps(model: nn.Module, known: tuple[str, ...]) -> None:
             raise UserError(f"{type(model).__name__} has no map {name!r}{near}")
 
 
-def chosen(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Any] | None:
+def chosen(model: Any, found: Mapping[str, Any]) -> dict[str, Any] | None:
     """The maps that `model.maps` names, once all of them are found; None before, and where it names none.
 
     >>> from types import SimpleNamespace as Net

@@ -60,7 +60,7 @@ def sample(
 
     Args:
       key: one for each picture, so that its draw does not depend on those beside it.
-      positive, negative: what to draw from.
+      positive, negative: what to draw from; what is both is positive.
       count: how many are wanted.
       share: at most ⌊share · count⌋ are positive.
 

@@ -129,6 +129,13 @@ def test_more_wanted_than_there_are():
     assert is_positive.tolist() == [True, False, False, False, False]
 
 
+def test_what_is_both_counts_as_positive():
+    index, valid, is_positive = drawn([True, False, True], [True, True, True], 4, 0.25)
+    assert valid.tolist() == [True, True, False, False]
+    assert index[0] in (0, 2)
+    assert (index[1], is_positive.tolist()) == (1, [True, False, False, False])
+
+
 def test_the_share_is_rounded_down():
     everything = [True] * 200
     assert drawn(everything, [False] * 200, 10, 0.25)[2].sum() == 2
