@@ -10,7 +10,7 @@ then, of the whole: --workdir=runs/rcnn_shapes/judges --mode=eval, or --mode=pre
 Expected: the slowest detector of the three by far, as every region is convolved by itself; needs
 pip install -e '.[detection]'.
 
-Measured, on 500 test pictures, learnt from 1,000 (seed 0): by the softmax of fine-tuning AP50 0.882, AP 0.628; by SVMs
+Measured: on 500 test pictures, learnt from 1,000 (seed 0): by the softmax of fine-tuning AP50 0.882, AP 0.628; by SVMs
 and with box regression AP50 0.884, AP 0.641; 21 min on two CPU cores that were busy with other work too.
 
 The three of them, a picture of 128×128 on these cores, in turn, medians of seven (2026-11-21):
