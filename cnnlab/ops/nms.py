@@ -16,6 +16,9 @@ The boxes are taken in blocks by falling score. A block is compared with those k
 boxes are struck out by those above them that are left, again and again until nothing changes. That is the greedy
 result, as the first i boxes are right after i rounds, and a few rounds are enough. Work ends when `limit` boxes are
 kept, and grows with the number of boxes times that of those kept.
+
+Beside torchvision 0.28's C++ on two cores of an AMD EPYC that were busy with other work, in turn, medians of 15: 2,000
+scattered boxes 1.7 ms against 16.3, 6,000 scattered 22 against 156, 6,000 around 20 objects 6.5 against 14.5.
 """
 
 import jax

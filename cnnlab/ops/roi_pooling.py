@@ -6,7 +6,9 @@ like any other, from the map's upper left corner: what comes of it is to be igno
 the RoIs.
 
 On CPUs a loop adds each bin's gradient to the few places that it comes from; XLA's own scatter, which does the same on
-accelerators, takes many times as long there.
+accelerators, takes many times as long there. Beside torchvision 0.28's C++ on two cores of an AMD EPYC that were busy
+with other work, in turn, medians of 11: RoIAlign of 512 RoIs to 7×7 from 50×50×256 5.6 ms against 112, with the
+gradient 44 against 568; maxima of 2 × 128 RoIs from 38×63×512 36 ms against 150, with the gradient 95 against 177.
 """
 
 import functools
