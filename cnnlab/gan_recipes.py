@@ -44,6 +44,7 @@ def gan_fields() -> ConfigDict:
     config.discriminator_rate = 2e-4  # Adam's
     config.beta1 = 0.5  # Adam's momentum; less than elsewhere, as the two chase each other
     config.falling = 0.0  # share of the run at whose end both rates fall to 0 along a line; 0: they stay as they are
+    config.truncation = 1.0  # what the noise of samples is multiplied by: under 1 likelier ones, and less various
     config.judge = ""  # workdir of a classifier of such pictures, for the scores that need one
     config.film_every = 500  # steps between pictures of the same noise, for the film; 0: none
     config.seed = 0  # of the initial weights, the order of the pictures and all noise
@@ -132,6 +133,7 @@ def assemble(
         r1=config.r1,
         class_names=data.class_names if config.conditional else (),
         film_every=config.film_every,
+        truncation=config.truncation,
     )
     return Experiment(
         name=name,

@@ -64,6 +64,8 @@ class GAN:
       class_names: of the labels, where the nets are conditional; else empty.
       metrics: makes an empty sum of the scores.
       film_every: steps between pictures of the same noise, for the film; 0: none.
+      truncation: what the noise of samples is multiplied by; under 1 they are likelier ones, and vary less (Brock,
+        Donahue, Simonyan 2018, section 3.1, where noise is cut off instead). Training has all of it.
 
     Raises:
       UserError: an unknown loss, or a number out of its range.
@@ -82,6 +84,7 @@ class GAN:
     r1: float = 0.0
     class_names: tuple[str, ...] = ()
     film_every: int = 0
+    truncation: float = 1.0
 
     def __post_init__(self) -> None:
         if self.loss not in GENERATOR_LOSSES:
@@ -91,6 +94,8 @@ class GAN:
                 f"config.discriminator_steps is {self.discriminator_steps}, config.gradient_penalty "
                 f"{self.gradient_penalty} and config.r1 {self.r1}: at least 1, 0 and 0"
             )
+        if not 0 < self.truncation <= 1:
+            raise UserError(f"config.truncation is {self.truncation}; it must be more than 0 and at most 1")
 
     def init(self, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainState:
         """A fresh state; of `batch` only the shape of "image" counts."""
@@ -223,10 +228,14 @@ class GAN:
     ) -> Float[Array, "n h w c"]:
         """Pictures from 0 (black) to 1 (white), one a key; by the averaged generator where there is one."""
         draws = [
-            noise(jax.vmap(lambda key, level=level: jax.random.fold_in(key, level))(keys), generator.noise_shape)
+            self._noise_of_samples(keys, level, generator.noise_shape)
             for level, generator in enumerate(self.model.generators)
         ]
         return self.pictures(state, draws, label)
+
+    def _noise_of_samples(self, keys: Key[Array, " n"], level: int, shape: tuple[int, ...]) -> Float[Array, "n ..."]:
+        own = jax.vmap(lambda key: jax.random.fold_in(key, level))(keys)
+        return self.truncation * noise(own, shape)
 
     def pictures(
         self, state: TrainState, draws: list[Float[Array, "n ..."]], label: Int[Array, " n"] | None = None
@@ -311,8 +320,7 @@ class GAN:
         share = jnp.linspace(0, 1, columns)
         ways = []
         for level, generator in enumerate(self.model.generators):
-            own = jax.vmap(lambda key, level=level: jax.random.fold_in(key, level))(keys)
-            ends = noise(own, generator.noise_shape)
+            ends = self._noise_of_samples(keys, level, generator.noise_shape)
             mixed = share.reshape(1, -1, *[1] * (ends.ndim - 1))
             way = ends[:-1, None] + mixed * (ends[1:] - ends[:-1])[:, None]
             ways.append(way.reshape(rows * columns, *ends.shape[1:]))

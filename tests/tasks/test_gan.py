@@ -186,7 +186,18 @@ def test_what_is_out_of_range():
         experiment(discriminator_steps=0)
     with pytest.raises(UserError, match=r"config\.discriminator_steps is 3: it must divide the 16 examples"):
         step_of(experiment(discriminator_steps=3), batch_of(experiment()))
+    with pytest.raises(UserError, match=r"config\.truncation is 0\.0; it must be more than 0"):
+        experiment(truncation=0.0)
     with pytest.raises(UserError, match=r"config\.falling is 2\.0; it must be from 0"):
         experiment(falling=2.0)
     with pytest.raises(UserError, match=r"config\.judge is nowhere, which holds no run"):
         experiment(judge="nowhere")
+
+
+def test_samples_of_less_noise():
+    built = experiment(truncation=0.5)
+    state, keys = loop.fresh_state(built), jax.random.split(jax.random.key(0), 3)
+    z = gan.noise(jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys), (100,))
+    expected = built.task.pictures(state, [0.5 * z])
+    np.testing.assert_allclose(built.task.sample(state, keys), expected, atol=1e-6)
+    assert float(jnp.abs(expected - built.task.pictures(state, [z])).max()) > 1e-4
