@@ -14,6 +14,8 @@ from cnnlab.checkpoint import Checkpoints
 from cnnlab.errors import UserError
 from cnnlab.transfer import check_patterns, head_layers, matches
 
+LAST = ("fc8", "fc", "classifier")  # names of classifiers' last layers
+
 
 def published_source(init_from: str) -> str:
     """The published weights that a run goes back to, through any number of own runs; empty where it has none."""
@@ -57,14 +59,15 @@ def load(
     backbone = getattr(model, "backbone", None)
     if workdirs.read(folder) is not None:
         if backbone is not None and _holds_classifier(folder):
-            return _only(_grafted(folder, _trained(folder), variables), variables, layers)
+            return _only(grafted(folder, _trained(folder), variables), variables, layers)
         return _of_workdir(folder, model, variables, head_layers(model, image), replace_head, layers)
     if backbone is not None and not weights.is_detector(source):
         classifier = backbone.clone(maps=(), parent=None, name=None)
         size = published.convention(classifier).size
         shapes = jax.eval_shape(classifier.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), "float32"))
-        loaded = weights.load_torchvision(source, classifier, shapes, replace_head=True)
-        return _only(_grafted(source, loaded, variables), variables, layers)
+        other = getattr(model, "num_classes", 0) != classifier.num_classes
+        loaded = weights.load_torchvision(source, classifier, shapes, replace_head=other)
+        return _only(grafted(source, loaded, variables), variables, layers)
     loaded = weights.load_torchvision(source, model, variables, replace_head)
     return _only(loaded, variables, layers)
 
@@ -81,16 +84,25 @@ def _trained(folder: Path) -> PyTree:
     return found
 
 
-def _grafted(source: str | Path, classifier: PyTree, variables: PyTree) -> PyTree:
-    """`variables` with a classifier's values in the backbone, and in the head where names and shapes agree.
+def grafted(source: str | Path, classifier: PyTree, variables: PyTree) -> PyTree:
+    """`variables` with a classifier's values in the backbone, and in the head where names and sizes agree.
 
-    Which collection they lie in does not matter: frozen batch normalisation keeps all it has among its statistics.
+    A fully connected layer becomes the convolution that does the same on a map as large as it saw, and where the
+    classes are as many, the classifier's last layer the scores of an FCN (Long et al. 2015, section 3.1). Which
+    collection they lie in does not matter: frozen batch normalisation keeps all it has among its statistics.
+
+    Raises:
+      UserError: the backbone has other layers, or layers of other sizes.
     """
     theirs, taken = {path[1:]: leaf for path, leaf in flatten_dict(classifier).items()}, {}
+    last = next((name for name in LAST if name in classifier["params"]), "")
     for path, leaf in flatten_dict(variables).items():
-        if path[1] in ("backbone", "head") and (found := theirs.get(path[2:])) is not None:
+        ours = (last, *path[2:]) if path[1] == "score" else path[2:]
+        if path[1] in ("backbone", "head", "score") and (found := theirs.get(ours)) is not None:
             if found.shape == leaf.shape:
                 taken[path] = found
+            elif path[1] != "backbone" and found.size == leaf.size and found.ndim == 2 and leaf.ndim == 4:
+                taken[path] = found.reshape(leaf.shape)
             elif path[1] == "backbone":
                 name = "/".join(path[2:])
                 raise UserError(f"{source} does not fit: its {name} is {found.shape}, the backbone's {leaf.shape}")

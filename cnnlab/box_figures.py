@@ -159,7 +159,10 @@ def precision_recall_figure(classes: Sequence[ClassScore]) -> Figure:
 
 
 def mistakes_figure(
-    metrics: DetectionMetrics, picture: Callable[[int], UInt8[np.ndarray, "h w 3"]], each: int = 8
+    metrics: DetectionMetrics,
+    picture: Callable[[int], UInt8[np.ndarray, "h w 3"]],
+    each: int = 8,
+    more: Callable[[Axes, int, Sequence[int], Sequence[int], np.ndarray], None] | None = None,
 ) -> Figure:
     """The worst mistakes, a row a kind: parts of the pictures, the object or finding and what overlaps it.
 
@@ -167,6 +170,8 @@ def mistakes_figure(
       metrics: of a test.
       picture: the stored picture by its index in the source.
       each: mistakes of a kind.
+      more: draws further things on a mistake's axes, given the picture's index, which findings and which objects are
+        shown, and the corner of the part, x y x y, that is shown.
     """
     kinds = {kind: rows for kind in KINDS if (rows := metrics.worst(kind)[:each])}
     colours = class_colours(len(metrics.class_names))
@@ -182,7 +187,7 @@ def mistakes_figure(
             axes = part.add_subplot(1, each, i + 1)
             axes.set_title(_said(row, metrics.class_names), fontsize=7)
             axes.axis("off")
-            _draw_mistake(axes, row, metrics.pictures[row["index"]], picture(row["index"]), colours)
+            _draw_mistake(axes, row, metrics.pictures[row["index"]], picture(row["index"]), colours, more)
     return figure
 
 
@@ -195,16 +200,24 @@ def _said(row: Mapping[str, Any], class_names: Sequence[str]) -> str:
     return f"{name} {row['score']:.0%}\n{place}, picture {row['index']}"
 
 
-def _draw_mistake(axes: Axes, row: Mapping[str, Any], judged: Judged, picture: np.ndarray, colours: list) -> None:
+def _draw_mistake(
+    axes: Axes, row: Mapping[str, Any], judged: Judged, picture: np.ndarray, colours: list, more: Callable | None
+) -> None:
     first, last = _window(row["box"], picture.shape[:2])
     axes.imshow(picture[first[1] : last[1], first[0] : last[0]])
     corner, box = np.tile(first, 2), np.array([row["box"]])
     missed = row["kind"] == "missed"
     near = overlaps(judged.boxes if missed else judged.true, box)[:, 0] >= NEAR
-    findings, label = (judged.boxes[near], judged.predicted[near]) if missed else (box, [row["label"]])
-    objects = box if missed else judged.true[near & ~judged.ignored]
-    draw_boxes(axes, findings - corner, [""] * len(findings), [colours[k] for k in label])
-    draw_boxes(axes, objects - corner, [""] * len(objects), [WHITE] * len(objects), dashed=True)
+    findings, objects = [row["number"]], [row["number"]]
+    if missed:
+        findings = np.flatnonzero(near).tolist()
+    else:
+        objects = np.flatnonzero(near & ~judged.ignored).tolist()
+    label = judged.predicted[findings]
+    draw_boxes(axes, judged.boxes[findings] - corner, [""] * len(findings), [colours[k] for k in label])
+    draw_boxes(axes, judged.true[objects] - corner, [""] * len(objects), [WHITE] * len(objects), dashed=True)
+    if more is not None:
+        more(axes, row["index"], findings, objects, corner)
     axes.set_xlim(-0.5, last[0] - first[0] - 0.5)
     axes.set_ylim(last[1] - first[1] - 0.5, -0.5)
 

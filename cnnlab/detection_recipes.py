@@ -9,28 +9,28 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from cnnlab import loop, parallel, transfer
 from cnnlab.configs import plain
 from cnnlab.data import coco, detected, pipeline
 from cnnlab.data.augment import horizontal_flip
+from cnnlab.data.canvas import Resizing, read_fields
 from cnnlab.data.detected import Detected
-from cnnlab.data.detection import Relabelled, Resizing, on_canvas, read_resized
+from cnnlab.data.detection import Relabelled
 from cnnlab.data.pictures import read_picture
 from cnnlab.data.proposals import WithProposals, find_all
 from cnnlab.data.selective_search import opencv, selective_search
 from cnnlab.data.source import Head, Source
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
-from cnnlab.optim import adam_cosine, step_schedule
 from cnnlab.progress import Progress
 from cnnlab.published import IMAGENET
-from cnnlab.recipes import compute_type, craft_fields, crafted, descent, descent_fields
+from cnnlab.recipes import compute_type, craft_fields, crafted, descent_fields, optimizer_of
 from cnnlab.state import TrainState
 from cnnlab.tasks import rcnn
 from cnnlab.tasks.detection import Detection, Rules
+from cnnlab.tasks.mask_detection import MaskDetection
 
 
 def detection_fields() -> ConfigDict:
@@ -63,17 +63,11 @@ def rules_fields(rules: Rules) -> ConfigDict:
     return ConfigDict(dataclasses.asdict(rules))
 
 
-def optimizer_of(config: ConfigDict) -> optax.GradientTransformation:
-    """What the fields ask for.
-
-    Raises:
-      UserError: an unknown optimizer.
-    """
-    if config.optimizer == "adam":
-        return adam_cosine(config.learning_rate, config.steps, clip_norm=config.clip_norm)
-    if config.optimizer != "sgd":
-        raise UserError(f'config.optimizer is "{config.optimizer}"; it must be "sgd" or "adam"')
-    return descent(config, step_schedule(config.learning_rate, tuple(config.drops)), config.steps, 1000)
+def mask_fields() -> ConfigDict:
+    """Fields of detectors that learn masks too."""
+    config = ConfigDict()
+    config.mask_window = 56  # rows and columns that an object's mask is kept at, within its box, to learn from
+    return config
 
 
 def search_fields() -> ConfigDict:
@@ -131,18 +125,21 @@ def assemble(
     """A detector on the data that config.data names.
 
     Args:
-      config: with the fields of `detection_fields`; with those of `search_fields` it looks where selective search says.
+      config: with the fields of `detection_fields`; with those of `search_fields` it looks where selective search says,
+        with those of `mask_fields` it learns masks.
       name: of the experiment.
       model: makes the net, given `num_classes`.
       task: makes the task.
       **parts: further fields of it.
 
     Raises:
-      UserError: unknown data; a batch size that the devices do not divide.
+      UserError: unknown data; a batch size that the devices do not divide; masks of no size.
     """
     config = config.copy_and_resolve_references()
-    resizing = Resizing(config.shorter, config.longer)
-    data = detected.choose(config.data, resizing, config.objects, tuple(config.classes), name)
+    resizing, window = Resizing(config.shorter, config.longer), config.get("mask_window", 0)
+    if "mask_window" in config and window < 1:
+        raise UserError(f"config.mask_window is {window}; it must be at least 1")
+    data = detected.choose(config.data, resizing, config.objects, tuple(config.classes), name, window)
     config.update(classes=data.class_names)
     if config.get("numbered"):
         data = numbered(data)
@@ -188,7 +185,7 @@ def experiment_of(config: ConfigDict, name: str, task: Detection, data: Detected
         log_every=config.log_every,
         eval_every=config.eval_every,
         checkpoint_every=config.checkpoint_every,
-        best="-AP50",
+        best="-mask_AP50" if isinstance(task, MaskDetection) else "-AP50",
         init_from=config.init_from,
         replace_head=config.replace_head,
         init_layers=transfer.patterns(config.init_layers),
@@ -254,9 +251,3 @@ def read_searched(path: Path, resizing: Resizing, config: ConfigDict) -> dict[st
     down, across = fields["size"] / fields["original"]
     proposals[: len(boxes)] = boxes * np.array([across, down, across, down], np.float32)
     return {**fields, "proposals": proposals}
-
-
-def read_fields(path: Path, resizing: Resizing) -> dict[str, np.ndarray]:
-    """A picture file as "image", "size" and "original" of a batch, on the largest canvas, where every picture fits."""
-    picture, original = read_resized(path, resizing)
-    return {name: array[0] for name, array in on_canvas([picture], [original], resizing.buckets()[-1]).items()}

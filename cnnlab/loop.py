@@ -18,7 +18,7 @@ from cnnlab.checkpoint import SLACK, Checkpoints, state_bytes
 from cnnlab.data import pipeline
 from cnnlab.data.source import Source
 from cnnlab.errors import Diverged, Interrupted, UserError
-from cnnlab.experiment import Experiment, Metrics
+from cnnlab.experiment import Experiment, Metrics, Task
 from cnnlab.progress import Progress
 from cnnlab.rngs import stream_key
 from cnnlab.state import TrainState
@@ -162,11 +162,19 @@ def evaluate(
       stop: ends the evaluation early when a signal has come; the result is then None.
     """
     eval_step = eval_step or parallel.compile_eval_step(experiment.task.eval_step)
-    metrics = experiment.task.metrics()
+    metrics = metrics_of(experiment.task, source)
     for batch in test_batches(experiment, source):
         if stop is not None and parallel.any_process(bool(stop.signum)):
             return None
         metrics.add(parallel.gather(eval_step(state, batch)))
+    return metrics
+
+
+def metrics_of(task: Task, source: Source) -> Metrics:
+    """The task's empty scores; those with a `source` are told which, as they look up there what batches do not have."""
+    metrics = task.metrics()
+    if hasattr(metrics, "source"):
+        metrics.source = source
     return metrics
 
 

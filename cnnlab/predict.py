@@ -131,7 +131,8 @@ def predict_and_save(experiment: Experiment, state: TrainState, workdir: Path, f
         return
     for file, row in zip(files, rows, strict=True):
         print(f"{file}  {experiment.task.say(row)}")
-    lines = [json.dumps({"file": str(file), **row}) + "\n" for file, row in zip(files, rows, strict=True)]
+    plain = [{name: value for name, value in row.items() if not isinstance(value, np.ndarray)} for row in rows]
+    lines = [json.dumps({"file": str(file), **row}) + "\n" for file, row in zip(files, plain, strict=True)]
     write_whole(workdir / "predictions.jsonl", "".join(lines).encode())
     names, task = [file.name for file in files], experiment.task
     save_figures(
@@ -142,6 +143,13 @@ def predict_and_save(experiment: Experiment, state: TrainState, workdir: Path, f
         written.append(workdir / "annotated")
         for name, picture, row in zip(_distinct(files), pictures, rows, strict=True):
             save_figures(written[-1], {name: task.annotate(picture, row)})
+    made = task.collected(files, rows) if hasattr(task, "collected") else {}
+    if hasattr(task, "written"):
+        for name, row in zip(_distinct(files), rows, strict=True):
+            made |= task.written(name, row)
+    for path, content in made.items():
+        write_whole(workdir / path, content)
+    written += sorted({workdir / Path(path).parts[0] for path in made})
     print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
 
 

@@ -11,9 +11,11 @@ from cnnlab.errors import UserError
 from cnnlab.models.alexnet import AlexNet
 from cnnlab.models.fast_rcnn import TwoLayers
 from cnnlab.models.faster_rcnn import FasterRCNN
+from cnnlab.models.fcn import FCN, ConvHead
 from cnnlab.models.fpn import FPN
 from cnnlab.models.googlenet import GoogLeNet
 from cnnlab.models.inception_v3 import InceptionV3
+from cnnlab.models.mask_rcnn import MaskRCNN
 from cnnlab.models.resnet import ResNet
 from cnnlab.models.vgg import CONFIGURATIONS, VGG
 
@@ -31,6 +33,7 @@ OLD_FPN = {
     for level in range(4)
     for leaf in ("weight", "bias")
 } | {f"rpn.head.conv.{leaf}": f"rpn.head.conv.0.0.{leaf}" for leaf in ("weight", "bias")}
+OLD_MASKS = {f"roi_heads.mask_head.mask_fcn{i + 1}.": f"roi_heads.mask_head.{i}.0." for i in range(4)}
 
 GOOGLENET_BRANCHES = {
     "1x1": "branch1",
@@ -53,6 +56,7 @@ class Published:
       flattened: fully connected layers that see a flattened map, and that map's (channels, height, width).
       auxiliary: beginnings of the names of layers that a file may hold and a model may leave out.
       aliases: beginnings of names in other libraries' files, and what they are in torchvision's.
+      transposed: transposed convolutions, whose filters PyTorch keeps with the input's channels first.
     """
 
     layer: Callable[[str], str]
@@ -61,6 +65,7 @@ class Published:
     flattened: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     auxiliary: tuple[str, ...] = ()
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    transposed: tuple[str, ...] = ()
 
 
 def published(model: nn.Module) -> Published:
@@ -84,10 +89,21 @@ def published(model: nn.Module) -> Published:
         case InceptionV3():
             large = dataclasses.replace(HALVES, size=299, resize=342)
             return Published(inception_v3_name, large, ("fc", "AuxLogits/fc"), auxiliary=("AuxLogits.",))
+        case MaskRCNN(backbone=ResNet(stride_on_3x3=True), neck=FPN(), head=TwoLayers(), rounded=True):
+            return Published(
+                faster_rcnn_name,
+                IMAGENET,
+                ("scores", "offsets", "mask_head/maps"),
+                {"head/fc6": (256, 7, 7)},
+                aliases={**OLD_FPN, **OLD_MASKS},
+                transposed=("mask_head/up",),
+            )
         case FasterRCNN(backbone=ResNet(stride_on_3x3=True), neck=FPN(), head=TwoLayers(), rounded=True):
             return Published(
                 faster_rcnn_name, IMAGENET, ("scores", "offsets"), {"head/fc6": (256, 7, 7)}, aliases=OLD_FPN
             )
+        case FCN(backbone=ResNet(stride_on_3x3=True, output_stride=8), head=ConvHead()):
+            return Published(fcn_name, IMAGENET, ("score", "auxiliary_score"), auxiliary=("aux_classifier.",))
         case AlexNet():
             _refuse(model, 'variant="one_column" has them')
         case VGG():
@@ -177,7 +193,7 @@ def inception_v3_name(layer: str) -> str:
 
 
 def faster_rcnn_name(layer: str) -> str:
-    """Our layer → torchvision's, which counts a pyramid's levels from 0.
+    """Our layer → torchvision's, which counts a pyramid's levels from 0, and the mask head's convolutions likewise.
 
     >>> faster_rcnn_name("backbone/conv2_1/bn3"), faster_rcnn_name("neck/lateral1"), faster_rcnn_name("rpn/scores")
     ('backbone.body.layer1.0.bn3', 'backbone.fpn.inner_blocks.0.0', 'rpn.head.cls_logits')
@@ -192,4 +208,20 @@ def faster_rcnn_name(layer: str) -> str:
         return f"roi_heads.box_head.{rest}"
     if part == "rpn":
         return "rpn.head." + {"conv": "conv.0.0", "scores": "cls_logits", "offsets": "bbox_pred"}[rest]
+    if part == "mask_head":
+        last = {"up": "mask_predictor.conv5_mask", "maps": "mask_predictor.mask_fcn_logits"}
+        return "roi_heads." + (last.get(rest) or f"mask_head.{int(rest.removeprefix('conv')) - 1}.0")
     return "roi_heads.box_predictor." + {"scores": "cls_score", "offsets": "bbox_pred"}[part]
+
+
+def fcn_name(layer: str) -> str:
+    """Our layer → that of torchvision's fully convolutional networks, which number a head's parts in one row.
+
+    >>> fcn_name("backbone/conv2_1/bn3"), fcn_name("head/bn"), fcn_name("auxiliary_score")
+    ('backbone.layer1.0.bn3', 'classifier.1', 'aux_classifier.4')
+    """
+    part, _, rest = layer.partition("/")
+    if part == "backbone":
+        return f"backbone.{resnet_name(rest)}"
+    head = "aux_classifier" if part.startswith("auxiliary") else "classifier"
+    return f"{head}.{ {'conv': 0, 'bn': 1}.get(rest, 4) }"

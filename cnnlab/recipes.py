@@ -133,6 +133,19 @@ def descent_with_drops(config: ConfigDict, steps_of: Callable[[float], int]) -> 
     return descent(config, step_schedule(config.learning_rate, drops), steps_of(config.epochs), steps_of(1.0))
 
 
+def optimizer_of(config: ConfigDict) -> optax.GradientTransformation:
+    """What detection's and segmentation's fields ask for: "sgd", its rate falling at drops, or "adam", along a cosine.
+
+    Raises:
+      UserError: an unknown optimizer.
+    """
+    if config.optimizer == "adam":
+        return adam_cosine(config.learning_rate, config.steps, clip_norm=config.clip_norm)
+    if config.optimizer != "sgd":
+        raise UserError(f'config.optimizer is "{config.optimizer}"; it must be "sgd" or "adam"')
+    return descent(config, step_schedule(config.learning_rate, tuple(config.drops)), config.steps, 1000)
+
+
 def craft_fields() -> ConfigDict:
     """Fields for beginning from trained weights, and for machines of other memory and speed; all nets have them."""
     config = ConfigDict()

@@ -185,7 +185,8 @@ def _scores(subject: Subject, workdir: Path, options: ConfigDict) -> str:
 def tested(subject: Subject, most: int):
     """The task's metrics on up to `most` examples of the test set."""
     task = subject.experiment.task
-    metrics, step = task.metrics(), jax.jit(task.eval_step)
+    metrics = loop.metrics_of(task, subject.experiment.test_data())
+    step = jax.jit(task.eval_step)
     for batch in subject.examples(most):
         whole = {"mask": np.ones(len(batch["index"]), np.float32), **batch}
         metrics.add(jax.device_get(step(subject.state, whole)))

@@ -53,7 +53,9 @@ def torchvision_name(name: str, aliases: Mapping[str, str]) -> str:
     return aliases.get(old, "") + name.removeprefix(old)
 
 
-def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _torch_shape(shape: tuple[int, ...], transposed: bool = False) -> tuple[int, ...]:
+    if len(shape) == 4 and transposed:
+        return (*shape[2:], *shape[:2])
     return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
 
 
@@ -69,26 +71,31 @@ def _check_maps(model: nn.Module, variables: Mapping[tuple[str, ...], Any]) -> N
             )
 
 
-def to_torch(array: np.ndarray, flattened: tuple[int, int, int] | None = None) -> np.ndarray:
+def to_torch(array: np.ndarray, flattened: tuple[int, int, int] | None = None, transposed: bool = False) -> np.ndarray:
     """One of our arrays in PyTorch's layout.
 
     Args:
       array: filters (height, width, in, out), a matrix (in, out), or one number a channel.
       flattened: (channels, height, width) of the map that the matrix's inputs are, if they are one.
+      transposed: they are filters of a transposed convolution.
     """
     if flattened and array.ndim == 2:
         channels, height, width = flattened
         array = array.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(array.shape)
-    return array.transpose((3, 2, 0, 1) if array.ndim == 4 else None)
+    filters = (2, 3, 0, 1) if transposed else (3, 2, 0, 1)
+    return array.transpose(filters if array.ndim == 4 else None)
 
 
-def from_torch(array: np.ndarray, flattened: tuple[int, int, int] | None = None) -> np.ndarray:
+def from_torch(
+    array: np.ndarray, flattened: tuple[int, int, int] | None = None, transposed: bool = False
+) -> np.ndarray:
     """The inverse of `to_torch`.
 
     >>> from_torch(np.array([[1, 2, 3, 4]]), flattened=(2, 1, 2)).tolist()
     [[1], [3], [2], [4]]
     """
-    array = array.transpose((2, 3, 1, 0) if array.ndim == 4 else None)
+    filters = (2, 3, 0, 1) if transposed else (2, 3, 1, 0)
+    array = array.transpose(filters if array.ndim == 4 else None)
     if flattened and array.ndim == 2:
         array = array.reshape(*flattened, -1).transpose(1, 2, 0, 3).reshape(array.shape)
     return array
@@ -112,7 +119,8 @@ def load_torchvision(source: str, model: nn.Module, variables: PyTree, replace_h
     """
     known, fresh, names = published(model), flatten_dict(variables), torch_names(model, variables)
     _check_maps(model, fresh)
-    expected = {names[path]: _torch_shape(leaf.shape) for path, leaf in fresh.items()}
+    turned = {path: _layer(path) in known.transposed for path in fresh}
+    expected = {names[path]: _torch_shape(leaf.shape, turned[path]) for path, leaf in fresh.items()}
     tensors = {torchvision_name(name, known.aliases): tensor for name, tensor in read_state_dict(source).items()}
     # Some files hold a fully connected layer as a convolution whose filters are as large as the map.
     tensors = {
@@ -126,7 +134,7 @@ def load_torchvision(source: str, model: nn.Module, variables: PyTree, replace_h
         expected, tensors = ({k: v for k, v in part.items() if k not in heads} for part in (expected, tensors))
     check_fit(f"{source} does not fit this {type(model).__name__}", tensors, expected, heads)
     loaded = {
-        path: jnp.asarray(from_torch(tensors[name], known.flattened.get(_layer(path))), jnp.float32)
+        path: jnp.asarray(from_torch(tensors[name], known.flattened.get(_layer(path)), turned[path]), jnp.float32)
         for path, name in names.items()
     }
     return unflatten_dict({**fresh, **loaded})
@@ -188,7 +196,9 @@ def export_torchvision(model: nn.Module, variables: PyTree, path: Path) -> None:
     arrays = flatten_dict(jax.device_get(variables))
     _check_maps(model, arrays)
     tensors = {
-        names[key]: np.ascontiguousarray(to_torch(array, known.flattened.get(_layer(key))))
+        names[key]: np.ascontiguousarray(
+            to_torch(array, known.flattened.get(_layer(key)), _layer(key) in known.transposed)
+        )
         for key, array in arrays.items()
     }
     write_whole(path, save(tensors, {"format": "pt"}))

@@ -27,11 +27,10 @@ from cnnlab.begin import published_source
 from cnnlab.configs import plain
 from cnnlab.data import detected
 from cnnlab.data.augment import horizontal_flip
-from cnnlab.data.detection import Resizing
+from cnnlab.data.canvas import Resizing, read_fields
 from cnnlab.data.one_object import one_object
 from cnnlab.data.preprocess import Convention
 from cnnlab.data.source import Source
-from cnnlab.detection_recipes import read_fields
 from cnnlab.errors import UserError, nearest
 from cnnlab.experiment import Experiment
 from cnnlab.models.localiser import LOCALISERS, Localiser

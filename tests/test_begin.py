@@ -140,8 +140,8 @@ def test_a_detector_begins_with_a_classifiers_backbone(tmp_path):
 def test_a_frozen_norm_takes_what_a_trained_one_has(trained):
     folder, state = trained
     norm = {"batch_stats": {"backbone": {"bn1": {"scale": np.zeros(16), "bias": np.ones(16), "mean": np.ones(16)}}}}
-    found = begin._grafted(folder, state.variables, norm)["batch_stats"]["backbone"]["bn1"]
+    found = begin.grafted(folder, state.variables, norm)["batch_stats"]["backbone"]["bn1"]
     assert same(found["scale"], state.variables["params"]["bn1"]["scale"])
     assert same(found["mean"], state.variables["batch_stats"]["bn1"]["mean"])
     with pytest.raises(UserError, match=r"has no bn9/scale"):
-        begin._grafted(folder, state.variables, {"params": {"backbone": {"bn9": {"scale": np.zeros(1)}}}})
+        begin.grafted(folder, state.variables, {"params": {"backbone": {"bn9": {"scale": np.zeros(1)}}}})

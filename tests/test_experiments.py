@@ -46,9 +46,13 @@ def config_of(name, tmp_path, form="small"):
     if "rules" in config:  # a detector
         config.update(batch_size=2, eval_batch_size=2, shorter=64, longer=80, train_pictures=4)
         config.rules.update(train_before=50, test_before=50, train_proposals=20, test_proposals=20)
+    if name.startswith("fcn_"):
+        config.update(batch_size=2, eval_batch_size=2, longer=64, data="shapes")
+    if name == "fcn_voc":
+        config.net = "googlenet"
     if name == "faster_rcnn_voc":
         config.update(data="shapes", net="resnet50", freeze="backbone/conv1")
-    if name == "faster_rcnn_coco":
+    if name in ("faster_rcnn_coco", "mask_rcnn_coco"):
         config.update(data="shapes", numbered=False)
     if name == "faster_rcnn_bccd":
         config.data = str(voc_folder(tmp_path / "voc"))
@@ -112,7 +116,7 @@ def test_it_trains_a_step_and_is_evaluated(name, tmp_path):
         source, test = experiment.train_data(), experiment.test_data()
         if "small" in experiment.config:
             source, test = first(source, 8), first(test, 6)
-        elif "rules" in experiment.config:
+        elif "rules" in experiment.config or name.startswith("fcn_"):
             test = Head(test, 3)
         experiment = dataclasses.replace(experiment, train_data=lambda: source, test_data=lambda: test)
     except UserError as error:

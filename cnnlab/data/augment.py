@@ -115,7 +115,8 @@ def _flip(batch: Batch, mirrored: Bool[Array, " n"], axis: int) -> dict[str, Arr
     length = batch["size"][:, axis - 1] if "size" in batch else jnp.full(len(mirrored), whole)
     sign, nothing = jnp.where(mirrored, -1.0, 1.0), jnp.zeros(len(mirrored))
     across, along = (sign, mirrored * length.astype(jnp.float32)), (jnp.abs(sign), nothing)
-    moved = move_marks(batch, _matrix(across, along) if axis == 2 else _matrix(along, across), (height, width))
+    rest = {name: array for name, array in batch.items() if name != "masks"}
+    moved = move_marks(rest, _matrix(across, along) if axis == 2 else _matrix(along, across), (height, width))
 
     def flip(arrays):
         if "size" not in batch:
@@ -128,6 +129,9 @@ def _flip(batch: Batch, mirrored: Bool[Array, " n"], axis: int) -> dict[str, Arr
         if name in batch:
             chosen = mirrored.reshape(-1, *(1,) * (batch[name].ndim - 1))
             moved[name] = jnp.where(chosen, flip(batch[name]), batch[name])
+    if "masks" in batch:  # windows of the objects' boxes, which go where the boxes go
+        windows = batch["masks"]
+        moved["masks"] = jnp.where(mirrored[:, None, None, None], jnp.flip(windows, axis + 1), windows)
     return moved
 
 

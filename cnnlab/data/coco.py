@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnlab.data.annotations import Annotation, Findings, Mark, agreed_size, checked
+from cnnlab.data.outlines import check_fits, enclosed, outline_of
 from cnnlab.data.pictures import SUFFIXES
 from cnnlab.errors import UserError
 
@@ -120,7 +121,8 @@ def read(path: Path, class_names: Sequence[str]) -> list[Annotation]:
 
     Raises:
       UserError: broken JSON, other categories than `class_names`, a picture that is not there, an annotation of no
-        picture or of an unknown category, a box that cannot be; see `annotations.checked`.
+        picture or of an unknown category, a box that cannot be; see `annotations.checked`; an outline likewise, see
+        `outlines.outline_of`.
     """
     content, findings = parse(path), Findings()
     categories = categories_of(content, path)
@@ -158,6 +160,8 @@ def _annotation(image: Mapping[str, Any], marks: Sequence[Mark], path: Path, fin
     sizes = image.get("height"), image.get("width")
     stated = sizes if all(isinstance(size, int) and size > 0 for size in sizes) else None
     height, width = agreed_size(picture, stated, place)
+    for mark in marks:
+        check_fits(mark.outline, height, width, mark.place)
     if not marks:
         findings.say(place, f"{file_name} has no annotation; it is background", "pictures have no annotation")
     return checked(picture, height, width, marks, findings, image["id"])
@@ -172,9 +176,7 @@ def _mark(thing: Mapping[str, Any], labels: Mapping[int, int], path: Path, numbe
     if not numbers:
         raise UserError(f"{place}: bbox is {str(box)[:50]}; it must be four numbers, x y width height")
     x, y, width, height = box
-    outline = thing.get("segmentation") or None
-    if isinstance(outline, list):
-        outline = tuple(np.array(polygon, np.float32) for polygon in outline)
+    outline = outline_of(thing.get("segmentation"), place)
     edges = (x, y, x + width, y + height)
     return Mark(edges, labels[category], bool(thing.get("iscrowd", 0)), place, thing.get("area"), outline)
 
@@ -197,3 +199,41 @@ def _tell_unlisted(annotations: Sequence[Annotation], path: Path, findings: Find
         for picture in sorted(folder.iterdir()):
             if picture.suffix.lower() in SUFFIXES and picture not in known:
                 findings.say(str(picture), f"is not in {path} and is left out", "pictures are not annotated")
+
+
+def instances(
+    files: Sequence[Path],
+    sizes: Sequence[tuple[int, int]],
+    things: Sequence[Sequence[Mapping[str, Any]]],
+    class_names: Sequence[str],
+) -> bytes:
+    """Objects that were found in pictures as a file of instances, which this file's `parse` reads.
+
+    Args:
+      files: the pictures.
+      sizes: their heights and widths.
+      things: of each picture the objects: "class", a name, "polygons", lists x y x y … as in `outlines.py`, and where
+        it is known "score".
+      class_names: the categories; their ids count from 1.
+    """
+    ids = {name: number for number, name in enumerate(class_names, 1)}
+    images, annotations = [], []
+    for number, (file, (height, width), found) in enumerate(zip(files, sizes, things, strict=True), 1):
+        images.append({"id": number, "file_name": file.name, "height": height, "width": width})
+        for thing in found:
+            points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in thing["polygons"]])
+            (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": ids[thing["class"]],
+                    "segmentation": thing["polygons"],
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": sum(map(enclosed, thing["polygons"])),
+                    "iscrowd": 0,
+                    **({"score": thing["score"]} if "score" in thing else {}),
+                }
+            )
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    return json.dumps({"images": images, "annotations": annotations, "categories": categories}).encode()

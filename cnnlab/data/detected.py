@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cnnlab.data import coco, voc
 from cnnlab.data.annotations import Annotation
-from cnnlab.data.detection import DetectionSource, Resizing
+from cnnlab.data.canvas import Resizing
+from cnnlab.data.detection import DetectionSource, check_outlines
 from cnnlab.data.prepare import prepare
 from cnnlab.data.shapes import CLASS_NAMES, ShapesSource
 from cnnlab.data.source import Source
@@ -43,7 +44,9 @@ class Detected:
     prepare: Callable[[], None] | None = None
 
 
-def choose(data: str, resizing: Resizing, objects: int, classes: tuple[str, ...], experiment: str) -> Detected:
+def choose(
+    data: str, resizing: Resizing, objects: int, classes: tuple[str, ...], experiment: str, mask_window: int = 0
+) -> Detected:
     """The set that config.data names.
 
     Args:
@@ -53,6 +56,7 @@ def choose(data: str, resizing: Resizing, objects: int, classes: tuple[str, ...]
       objects: that a picture has at most, which boxes are padded to; 0: as many as the data have.
       classes: of a folder that was read before: it is not read, and need not be there, until it is called for.
       experiment: whose `--mode=prepare` prepares a data set of TFDS.
+      mask_window: of the masks in batches, which shapes and folders as COCO's have; 0: none. See `DetectionSource`.
 
     Raises:
       UserError: there is no such set; see also `of_voc` and `of_coco`.
@@ -60,13 +64,13 @@ def choose(data: str, resizing: Resizing, objects: int, classes: tuple[str, ...]
     if objects < 0:
         raise UserError(f"config.objects is {objects}; it must be 0, for as many as the data have, or more")
     if data == "shapes":
-        return of_shapes(resizing.shorter, objects or DRAWN_MOST)
+        return of_shapes(resizing.shorter, objects or DRAWN_MOST, mask_window)
     name, folder = SHORT.get(data, data), Path(data).expanduser()
     if name in TFDS:
-        return of_tfds(name, resizing, objects or RECORDS_MOST, experiment)
+        return of_tfds(name, resizing, objects or RECORDS_MOST, experiment, mask_window)
     for fits, make in ((voc.is_voc, of_voc), (coco.is_coco, of_coco)):
         if fits(folder):
-            return make(folder, resizing, objects, tuple(classes))
+            return make(folder, resizing, objects, tuple(classes), mask_window)
     wrong = (
         f'config.data is "{data}": it must be "shapes", one of {", ".join([*SHORT, *TFDS])} of TFDS, or a folder with '
         "Annotations and JPEGImages as PASCAL VOC's or with annotations/instances_*.json as COCO's"
@@ -80,13 +84,17 @@ def choose(data: str, resizing: Resizing, objects: int, classes: tuple[str, ...]
     return Detected(tuple(classes), missing, missing)
 
 
-def of_shapes(size: int, most: int = DRAWN_MOST) -> Detected:
+def of_shapes(size: int, most: int = DRAWN_MOST, mask_window: int = 0) -> Detected:
     """Drawn shapes, size×size, at most `most` in a picture; see `shapes.py`."""
-    train, test = (functools.partial(ShapesSource, split, count, size, most) for split, count in DRAWN.items())
+    train, test = (
+        functools.partial(ShapesSource, split, count, size, most, mask_window) for split, count in DRAWN.items()
+    )
     return Detected(CLASS_NAMES, train, test)
 
 
-def of_voc(folder: Path, resizing: Resizing, objects: int = 0, classes: tuple[str, ...] = ()) -> Detected:
+def of_voc(
+    folder: Path, resizing: Resizing, objects: int = 0, classes: tuple[str, ...] = (), mask_window: int = 0
+) -> Detected:
     """A folder as PASCAL VOC's. Its classes are VOC's twenty where all are among them, else those it has, sorted.
 
     Raises:
@@ -98,13 +106,17 @@ def of_voc(folder: Path, resizing: Resizing, objects: int = 0, classes: tuple[st
         found = voc.class_names_of(folder, first)
         classes = voc.NAMES if set(found) <= set(voc.NAMES) else found
     train, test = (
-        functools.partial(_source, functools.partial(voc.read, folder, split, classes), classes, resizing, objects)
+        functools.partial(
+            _source, functools.partial(voc.read, folder, split, classes), classes, resizing, objects, mask_window
+        )
         for split in (first, second)
     )
     return Detected(classes, train, test)
 
 
-def of_coco(folder: Path, resizing: Resizing, objects: int = 0, classes: tuple[str, ...] = ()) -> Detected:
+def of_coco(
+    folder: Path, resizing: Resizing, objects: int = 0, classes: tuple[str, ...] = (), mask_window: int = 0
+) -> Detected:
     """A folder as COCO's, with the categories of its training pictures.
 
     Raises:
@@ -114,13 +126,13 @@ def of_coco(folder: Path, resizing: Resizing, objects: int = 0, classes: tuple[s
     if not classes:
         classes = tuple(coco.categories_of(coco.parse(first), first).values())
     train, test = (
-        functools.partial(_source, functools.partial(coco.read, file, classes), classes, resizing, objects)
+        functools.partial(_source, functools.partial(coco.read, file, classes), classes, resizing, objects, mask_window)
         for file in (first, second)
     )
     return Detected(classes, train, test)
 
 
-def of_tfds(name: str, resizing: Resizing, objects: int, experiment: str) -> Detected:
+def of_tfds(name: str, resizing: Resizing, objects: int, experiment: str, mask_window: int = 0) -> Detected:
     """One of TFDS's sets.
 
     Args:
@@ -128,22 +140,29 @@ def of_tfds(name: str, resizing: Resizing, objects: int, experiment: str) -> Det
       resizing: of the pictures.
       objects: that a picture has at most.
       experiment: whose `--mode=prepare` prepares it.
+      mask_window: of masks, which none of these sets has: they are refused when they are called for.
     """
     first, second, class_names = TFDS[name]
 
     def read(split: str) -> Source:
+        if mask_window:
+            check_outlines(Records([], name, False))  # before anybody prepares the set
         records, found = open_objects(name, split, experiment)
         if found != class_names:
             raise UserError(f"the prepared {name} has other classes than the {len(class_names)} known: {found[:5]} …")
         return DetectionSource(Records(records, name, name.startswith("voc")), class_names, resizing, objects)
 
     train, test = functools.partial(read, first), functools.partial(read, second)
-    return Detected(class_names, train, test, functools.partial(prepare, name))
+    return Detected(class_names, train, test, None if mask_window else functools.partial(prepare, name))
 
 
 def _source(
-    read: Callable[[], list[Annotation]], class_names: tuple[str, ...], resizing: Resizing, objects: int
+    read: Callable[[], list[Annotation]],
+    class_names: tuple[str, ...],
+    resizing: Resizing,
+    objects: int,
+    mask_window: int,
 ) -> DetectionSource:
     annotations = read()
     most = objects or max(1, *(len(annotation.label) for annotation in annotations))
-    return DetectionSource(annotations, class_names, resizing, most)
+    return DetectionSource(annotations, class_names, resizing, most, mask_window)

@@ -7,104 +7,26 @@ A batch has, besides what `pipeline.py` adds (n pictures, m objects at most):
   boxes     float32 (n, m, 4), x0 y0 x1 y1 in pixels of the resized picture, edges as in `warp.py`, 0 0 0 0 for padding;
   label     int32 (n, m), 0 … K − 1, and −1 for padding;
   ignored   bool (n, m), not trained on, neither right nor wrong in testing;
-  area      float32 (n, m), of the objects, in pixels of the stored picture.
+  area      float32 (n, m), of the objects, in pixels of the stored picture;
+and of a source whose `mask_window` is not 0
+  masks     uint8 (n, m, W, W), what is visible of each object within its box, the box resampled to W×W: the share that
+            is covered, 255 all. So masks take the same room in pictures of any size.
 """
 
 import dataclasses
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
-from cnnlab.data.annotations import Annotation, check_count, picture_size
+from cnnlab.data.annotations import Annotation, check_count
+from cnnlab.data.canvas import Resizing, on_canvas
+from cnnlab.data.outlines import mask_of, window_of
 from cnnlab.data.pictures import CorruptPicture, decode_picture, read_picture
 from cnnlab.data.tfds_objects import Records
 from cnnlab.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class Resizing:
-    """The papers' rule: the shorter side becomes `shorter`, but the longer one at most `longer`.
-
-    Ren et al. 2015 (Faster R-CNN), section 3.3; 600 and 1000 are Fast R-CNN's and its code's, 800 and 1333 the feature
-    pyramid's. Proportions are kept, to a pixel.
-
-    Attributes:
-      shorter, longer: in pixels.
-      multiple: that the canvas's sides are of, so that maps of its halves and quarters … come out even.
-
-    >>> Resizing().size(375, 500), Resizing().size(300, 900)
-    ((600, 800), (333, 1000))
-    """
-
-    shorter: int = 600
-    longer: int = 1000
-    multiple: int = 32
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.shorter <= self.longer or self.multiple < 1:
-            raise UserError(
-                f"pictures are resized to sides of {self.shorter} and at most {self.longer}, on multiples of "
-                f"{self.multiple}: the first must be from 1 to the second, the last at least 1"
-            )
-
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that a picture is resized to."""
-        scale = min(self.shorter / min(height, width), self.longer / max(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
-
-    def buckets(self) -> list[tuple[int, int]]:
-        """The shapes of canvases, the smallest first: one program is compiled for each that occurs.
-
-        Square, 4 : 3 (most photographs) and the most oblong one; lying, standing, and for both in one batch.
-
-        >>> Resizing(600, 1000).buckets()
-        [(608, 608), (608, 800), (800, 608), (608, 1024), (1024, 608), (800, 800), (1024, 1024)]
-        """
-        short, third, long = (
-            math.ceil(side / self.multiple) * self.multiple
-            for side in (self.shorter, min(round(self.shorter * 4 / 3), self.longer), self.longer)
-        )
-        shapes = {shape for side in (short, third, long) for shape in ((short, side), (side, short), (side, side))}
-        return sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape))
-
-    def canvas(self, sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
-        """The smallest bucket that covers pictures of these sizes once they are resized."""
-        heights, widths = zip(*(self.size(*size) for size in sizes), strict=True)
-        return next(bucket for bucket in self.buckets() if bucket[0] >= max(heights) and bucket[1] >= max(widths))
-
-
-def read_resized(path: Path, resizing: Resizing) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]:
-    """A picture file after `resizing`, and its height and width as it is stored.
-
-    Raises:
-      CorruptPicture: it cannot be decoded.
-    """
-    size = picture_size(path)
-    if size is None:
-        read_picture(path, (1, 1, 3))  # says what is wrong with it
-        raise CorruptPicture(f"{path} is not a whole picture (it has no size)")
-    return read_picture(path, (*resizing.size(*size), 3)), size
-
-
-def on_canvas(
-    pictures: Sequence[np.ndarray], originals: Sequence[tuple[int, int]], canvas: tuple[int, int]
-) -> dict[str, np.ndarray]:
-    """ "image", "size" and "original" of a batch.
-
-    Args:
-      pictures: resized ones, uint8 (h, w, 3).
-      originals: their heights and widths as they are stored.
-      canvas: height and width, that cover all.
-    """
-    image = np.zeros((len(pictures), *canvas, 3), np.uint8)
-    for row, picture in zip(image, pictures, strict=True):
-        row[: picture.shape[0], : picture.shape[1]] = picture
-    size = np.array([picture.shape[:2] for picture in pictures], np.int32).reshape(-1, 2)
-    return {"image": image, "size": size, "original": np.array(originals, np.int32).reshape(-1, 2)}
 
 
 def padded(annotations: Sequence[Annotation], size: Int[np.ndarray, "n 2"], most: int) -> dict[str, np.ndarray]:
@@ -125,6 +47,24 @@ def padded(annotations: Sequence[Annotation], size: Int[np.ndarray, "n 2"], most
     return {"boxes": boxes, "label": label, "ignored": ignored, "area": area}
 
 
+def mask_windows(
+    masks: Iterable[Bool[np.ndarray, "_ _ _"]], annotations: Sequence[Annotation], most: int, window: int
+) -> UInt8[np.ndarray, "n m w w"]:
+    """ "masks" of a batch; see the top of this file.
+
+    Args:
+      masks: the objects' of each picture, in pixels of the stored one.
+      annotations: of the pictures, with the objects' boxes there.
+      most: objects a picture, the padding.
+      window: W.
+    """
+    found = np.zeros((len(annotations), most, window, window), np.uint8)
+    for row, own, one in zip(found, masks, annotations, strict=True):
+        for i, (mask, box) in enumerate(zip(own, one.boxes, strict=True)):
+            row[i] = window_of(mask, box, window)
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class DetectionSource:
     """Annotated pictures, decoded and resized when they are asked for; unreadable ones are named once and masked out.
@@ -134,20 +74,25 @@ class DetectionSource:
       class_names: in the order of the labels.
       resizing: the rule.
       most: objects a picture, which boxes are padded to.
+      mask_window: W of the masks' windows; 0: batches have no masks.
 
     Raises:
-      UserError: a picture has more objects. (Of records it is found when the picture comes.)
+      UserError: a picture has more objects. (Of records it is found when the picture comes.) Masks are asked for, and
+        an object has no outline.
     """
 
     annotations: list[Annotation] | Records
     class_names: tuple[str, ...]
     resizing: Resizing
     most: int
+    mask_window: int = 0
     _named: set[str] = dataclasses.field(default_factory=set, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.annotations, list):
             check_count(self.annotations, self.most, "config.objects")
+        if self.mask_window:
+            check_outlines(self.annotations)
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -171,6 +116,8 @@ class DetectionSource:
         canvas = canvas or self.resizing.canvas((one.height, one.width) for one in found)
         batch = on_canvas(shown, [(one.height, one.width) for one in found], canvas)
         batch |= padded(found, batch["size"], self.most)
+        if self.mask_window:
+            batch["masks"] = mask_windows(map(_masks, found), found, self.most, self.mask_window)
         if any(picture is None for picture in pictures):
             batch["mask"] = np.array([picture is not None for picture in pictures], np.float32)
         return batch
@@ -180,6 +127,10 @@ class DetectionSource:
         one = self._annotation(index)
         picture = self._read(index, one, (one.height, one.width))
         return np.zeros((one.height, one.width, 3), np.uint8) if picture is None else picture
+
+    def masks(self, index: int) -> Bool[np.ndarray, "k h w"]:
+        """The pixels of each object of a picture as it is stored, for tests and figures."""
+        return _masks(self._annotation(index))
 
     def _annotation(self, index: int) -> Annotation:
         try:
@@ -202,6 +153,24 @@ class DetectionSource:
         if what not in self._named:
             self._named.add(what)
             print(f"left out: {what} ({len(self._named)} so far)", file=sys.stderr)
+
+
+def check_outlines(annotations: list[Annotation] | Records) -> None:
+    """Raises a `UserError` where an object has no outline, naming its picture."""
+    if not isinstance(annotations, list):
+        raise UserError(f"{annotations.name} of TFDS has boxes and no outlines: masks need a folder as COCO's")
+    for one in annotations:
+        without = [i for i in range(len(one.label)) if not one.outlines or one.outlines[i] is None]
+        if without:
+            box = " ".join(f"{x:.6g}" for x in one.boxes[without[0]])
+            raise UserError(
+                f"{one.picture}: the object in the box {box} has no outline, and masks are made of outlines"
+            )
+
+
+def _masks(one: Annotation) -> Bool[np.ndarray, "k h w"]:
+    made = [mask_of(outline, one.height, one.width) for outline in one.outlines]
+    return np.array(made, bool).reshape(-1, one.height, one.width)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +197,10 @@ class Relabelled:
     def picture(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """A picture as it is stored, for figures."""
         return self.source.picture(index)
+
+    def masks(self, index: int) -> Bool[np.ndarray, "k h w"]:
+        """See `DetectionSource.masks`."""
+        return self.source.masks(index)
 
     def batch(self, indices: Int[np.ndarray, " n"], canvas: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
         """See `DetectionSource.batch`."""

@@ -62,8 +62,7 @@ def split_listing(folder: Path, test_share: float) -> tuple[Listing, Listing]:
     `test_share` of the pictures is held out, chosen by a hash of each file's path within the folder: a picture keeps
     its side when others are added.
     """
-    if not 0 < test_share < 1:
-        raise UserError(f"the share of pictures held out for testing is {test_share}; it must lie between 0 and 1")
+    check_share(test_share)
     test = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
     if test is not None and (folder / "train").is_dir():
         train_listing, test_listing = list_classes(folder / "train"), list_classes(test)
@@ -72,18 +71,24 @@ def split_listing(folder: Path, test_share: float) -> tuple[Listing, Listing]:
             raise UserError(f"{folder}/train and {test} hold different classes: {', '.join(odd)} is in one only")
         return train_listing, test_listing
     listing = list_classes(folder)
-    chance = [_chance(path.relative_to(folder)) for path in listing.paths]
-    kept = [i for i, c in enumerate(chance) if c >= test_share]
-    held_out = [i for i, c in enumerate(chance) if c < test_share]
-    if not kept or not held_out:
+    out = [held_out(path.relative_to(folder), test_share) for path in listing.paths]
+    kept, tested = ([i for i, o in enumerate(out) if o is side] for side in (False, True))
+    if not kept or not tested:
         raise UserError(
             f"{folder} has {len(listing.paths)} pictures, too few to hold out {test_share:.0%} for testing: add some"
         )
-    return listing.subset(kept), listing.subset(held_out)
+    return listing.subset(kept), listing.subset(tested)
 
 
-def _chance(path: Path) -> float:
-    return int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:8]) / 2**64
+def check_share(test_share: float) -> None:
+    """Raises a `UserError` unless the share that is held out for testing is one."""
+    if not 0 < test_share < 1:
+        raise UserError(f"the share of pictures held out for testing is {test_share}; it must lie between 0 and 1")
+
+
+def held_out(path: Path, test_share: float) -> bool:
+    """Whether a picture is held out for testing, by a hash of its path: it keeps its side when others are added."""
+    return int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:8]) / 2**64 < test_share
 
 
 @dataclasses.dataclass(frozen=True)

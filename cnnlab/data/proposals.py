@@ -9,7 +9,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from cnnlab.data.annotations import Annotation
 from cnnlab.data.source import Source
@@ -111,6 +111,10 @@ class WithProposals:
     def picture(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """A stored picture, for figures."""
         return self.source.picture(int(index))
+
+    def masks(self, index: int) -> Bool[np.ndarray, "k h w"]:
+        """See `DetectionSource.masks`."""
+        return self.source.masks(int(index))
 
     def canvas(self, indices: Int[np.ndarray, " n"]) -> tuple[int, int]:
         """See `DetectionSource.canvas`."""

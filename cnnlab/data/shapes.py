@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from cnnlab.data.annotations import Annotation
-from cnnlab.data.detection import Resizing, on_canvas, padded
+from cnnlab.data.canvas import Resizing, on_canvas
+from cnnlab.data.detection import mask_windows, padded
 from cnnlab.errors import UserError
 
 CLASS_NAMES = ("circle", "cross", "square", "star", "triangle")
@@ -203,12 +204,14 @@ class ShapesSource:
       count: how many.
       size: height and width, in pixels.
       most: shapes a picture, the padding too.
+      mask_window: W of the masks' windows; 0: batches have no masks.
     """
 
     split: str
     count: int
     size: int = 128
     most: int = 6
+    mask_window: int = 0
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS or self.count < 1 or self.size < 32 or not 1 <= self.most <= 100:
@@ -232,6 +235,10 @@ class ShapesSource:
         """A drawing, for figures."""
         return self.scene(index).picture
 
+    def masks(self, index: int) -> Bool[np.ndarray, "k h w"]:
+        """The visible pixels of each shape, for tests and figures."""
+        return self.scene(index).masks()
+
     def canvas(self, indices: Int[np.ndarray, " n"]) -> tuple[int, int]:
         """Height and width of all drawings; see `DetectionSource.canvas`."""
         return self.size, self.size
@@ -242,6 +249,9 @@ class ShapesSource:
         sizes = [(self.size, self.size)] * len(scenes)
         batch = on_canvas([scene.picture for scene in scenes], sizes, Resizing(self.size, self.size).canvas(sizes))
         annotations = [annotation_of(scene, i) for scene, i in zip(scenes, indices.tolist(), strict=True)]
+        if self.mask_window:
+            masks = (scene.masks() for scene in scenes)
+            batch["masks"] = mask_windows(masks, annotations, self.most, self.mask_window)
         return batch | padded(annotations, batch["size"], self.most)
 
 

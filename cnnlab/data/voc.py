@@ -33,29 +33,33 @@ def is_voc(folder: Path) -> bool:
     return (folder / "Annotations").is_dir() and (folder / "JPEGImages").is_dir()
 
 
-def splits_of(folder: Path) -> tuple[str, str]:
+def splits_of(folder: Path, lists: str = "Main") -> tuple[str, str]:
     """The lists of pictures to train and to test on: trainval and test, train and test, or train and val.
+
+    Args:
+      folder: as VOC's.
+      lists: the folder within ImageSets: "Main", or "Segmentation".
 
     Raises:
       UserError: none of these pairs is there.
     """
-    lists = folder / "ImageSets" / "Main"
+    place = folder / "ImageSets" / lists
     for pair in SPLITS:
-        if all((lists / f"{name}.txt").is_file() for name in pair):
+        if all((place / f"{name}.txt").is_file() for name in pair):
             return pair
     raise UserError(
-        f"{lists} should hold train.txt and test.txt (or val.txt), lists of the pictures of {folder / 'JPEGImages'}, "
+        f"{place} should hold train.txt and test.txt (or val.txt), lists of the pictures of {folder / 'JPEGImages'}, "
         "a name without its suffix in each line"
     )
 
 
-def listed(folder: Path, split: str) -> list[str]:
+def listed(folder: Path, split: str, lists: str = "Main") -> list[str]:
     """The names of a split's pictures, in the order of its list.
 
     Raises:
       UserError: the list is missing, empty, or names a picture twice.
     """
-    path = folder / "ImageSets" / "Main" / f"{split}.txt"
+    path = folder / "ImageSets" / lists / f"{split}.txt"
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -72,12 +76,12 @@ def listed(folder: Path, split: str) -> list[str]:
     return list(names)
 
 
-def check_apart(folder: Path, first: str, second: str) -> None:
+def check_apart(folder: Path, first: str, second: str, lists: str = "Main") -> None:
     """Raises a `UserError` where two splits share pictures: what was trained on would be tested on."""
-    both = sorted(set(listed(folder, first)) & set(listed(folder, second)))
+    both = sorted(set(listed(folder, first, lists)) & set(listed(folder, second, lists)))
     if both:
-        lists = folder / "ImageSets" / "Main"
-        raise UserError(f"{both[0]} is in {lists / first}.txt and in {second}.txt, as are {len(both) - 1} others")
+        place = folder / "ImageSets" / lists
+        raise UserError(f"{both[0]} is in {place / first}.txt and in {second}.txt, as are {len(both) - 1} others")
 
 
 def class_names_of(folder: Path, split: str) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ All functions take a key for each example and a batch, a mapping of which they c
 bilinearly), and where they are there "segmentation" (labels, the nearest one), "boxes", "proposals", which are boxes
 too, and "points". All else passes.
 What comes in from outside is `fill`, a colour of one number or one a channel, and `fill_label` (255 is VOC's "void").
-A box that has left the picture becomes 0 0 0 0; points may lie outside.
+A box that has left the picture becomes 0 0 0 0; points may lie outside. "masks", windows of the objects' boxes (see
+`detection.py`), are mirrored with the picture; what moves pictures otherwise refuses them.
 """
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Shaped
 
 from cnnlab.data.draws import Batch, check_label, fill_colour
+from cnnlab.errors import UserError
 
 Matrices = Float[Array, "n 2 3"]
 Fields = Float[Array, "n 2 h w"]
@@ -125,7 +127,15 @@ def move_boxes(
 
 
 def move_marks(batch: Batch, matrix: Matrices, size: tuple[int, int], field: Fields | None = None) -> dict[str, Array]:
-    """A copy of the batch with its boxes and points moved; the rest as it is."""
+    """A copy of the batch with its boxes and points moved; the rest as it is.
+
+    Raises:
+      UserError: it has masks, which only flips can move.
+    """
+    if "masks" in batch:
+        raise UserError(
+            "objects' masks are mirrored with their pictures, and cannot be moved otherwise: only flip them"
+        )
     moved = dict(batch)
     for name in ("boxes", "proposals"):
         if name in batch:

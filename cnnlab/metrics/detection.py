@@ -41,6 +41,7 @@ def judge(
     truth: Float[np.ndarray, "t 4"],
     ignored: Bool[np.ndarray, " t"],
     placed: float = PLACED,
+    pairs: Float[np.ndarray, "d t"] | None = None,
 ) -> tuple[Int[np.ndarray, " d"], Float[np.ndarray, " d"], Int[np.ndarray, " d"]]:
     """VOC's verdicts on the findings of one class in one picture.
 
@@ -48,13 +49,18 @@ def judge(
     goes to the truth that it overlaps most; from an IoU of `placed` it is right, unless the truth had one before, and
     where the truth is ignored, neither right nor wrong. Of equal scores the first comes first.
 
+    Args:
+      found, score, truth, ignored: boxes, and what is known of them.
+      placed: the IoU.
+      pairs: that of each finding with each truth; None: the boxes'.
+
     Returns:
       Of each finding the verdict, its IoU with its truth, and which truth that is (−1: there is none).
     """
     verdict, best = np.full(len(found), WRONG), np.full(len(found), -1)
     overlap = np.zeros(len(found), np.float64)
     if len(truth) and len(found):
-        pairs = overlaps(found.astype(np.float64), truth.astype(np.float64))
+        pairs = overlaps(found.astype(np.float64), truth.astype(np.float64)) if pairs is None else pairs
         best, overlap = pairs.argmax(1), pairs.max(1)
     taken = np.zeros(len(truth), bool)
     for i in np.argsort(-score, kind="stable"):
@@ -134,10 +140,12 @@ class DetectionMetrics:
     Attributes:
       class_names: in the order of the labels.
       pictures: what was found and judged of each, by its index in the source.
+      by_masks: COCO's scores are for masks and not for boxes.
     """
 
-    def __init__(self, class_names: Sequence[str], keep_worst: int = 20):
+    def __init__(self, class_names: Sequence[str], keep_worst: int = 20, by_masks: bool = False):
         self.class_names = tuple(class_names)
+        self.by_masks = by_masks
         self.pictures: dict[int, Judged] = {}
         self._keep = keep_worst
         self._coco: dict[str, float] | None = None
@@ -150,14 +158,18 @@ class DetectionMetrics:
             class or −1 for padding; "true_boxes" (n, m, 4), "label" (n, m), −1 for padding, and "ignored" (n, m), and
             where it is known "area" (n, m), else it is the true boxes'. Boxes x0 y0 x1 y1 in pixels of stored pictures.
         """
-        self._coco = None
         for i in np.flatnonzero(outputs["mask"] > 0):
             there, true = outputs["predicted"][i] >= 0, outputs["label"][i] >= 0
             truth = outputs["true_boxes"][i][true]
             area = outputs["area"][i][true] if "area" in outputs else (truth[:, 2:] - truth[:, :2]).prod(-1)
             findings = (outputs[name][i][there] for name in ("boxes", "score", "predicted"))
             one = Judged(*findings, truth, outputs["label"][i][true], outputs["ignored"][i][true], area)
-            self.pictures[int(outputs["index"][i])] = _judged(one)
+            self.put(int(outputs["index"][i]), one)
+
+    def put(self, index: int, one: Judged) -> None:
+        """Adds a picture, by its index in the source."""
+        self._coco = None
+        self.pictures[index] = _judged(one)
 
     def classes(self) -> list[ClassScore]:
         """The score of each class, in the order of the labels."""
@@ -190,7 +202,7 @@ class DetectionMetrics:
         if self._coco is None:
             self._coco = {}
             if has_coco_tool():
-                self._coco = coco_scores(self.pictures, len(self.class_names))
+                self._coco = coco_scores(self.pictures, len(self.class_names), self.by_masks)
             else:
                 print("COCO's scores are left out: they need pip install -e '.[detection]'", file=sys.stderr)
         return self._coco
@@ -216,9 +228,10 @@ class DetectionMetrics:
         """The worst mistakes of one of `KINDS`: the largest missed objects, or the surest wrong findings.
 
         Returns:
-          Rows of plain values: "kind", "index" of the picture, "label" of the class, "score" (of a missed object 0),
-          "box" x0 y0 x1 y1, "overlap", the IoU with the nearest object (of a missed object: finding) of the class, and
-          "other", the class of what a false finding lies on at an IoU of 0.5 or more, −1 where there is nothing.
+          Rows of plain values: "kind", "index" of the picture, "number" of the finding or missed object in it, "label"
+          of the class, "score" (of a missed object 0), "box" x0 y0 x1 y1, "overlap", the IoU with the nearest object
+          (of a missed object: finding) of the class, and "other", the class of what a false finding lies on at an IoU
+          of 0.5 or more, −1 where there is nothing.
         """
         found: list[tuple[float, int, int]] = []
         for index in sorted(self.pictures):
@@ -230,13 +243,20 @@ class DetectionMetrics:
 
 def _judged(one: Judged) -> Judged:
     """The same with verdicts."""
+    pairs = _pairs(one)
     verdict, overlap = np.full(len(one.score), WRONG), np.zeros(len(one.score))
     matched = np.zeros(len(one.label), bool)
     for k in np.unique(one.predicted):
         mine, true = np.flatnonzero(one.predicted == k), np.flatnonzero(one.label == k)
-        verdict[mine], overlap[mine], best = judge(one.boxes[mine], one.score[mine], one.true[true], one.ignored[true])
+        what = (one.boxes[mine], one.score[mine], one.true[true], one.ignored[true])
+        verdict[mine], overlap[mine], best = judge(*what, pairs=pairs[np.ix_(mine, true)])
         matched[true[best[verdict[mine] == RIGHT]]] = True
     return dataclasses.replace(one, verdict=verdict, overlap=overlap, matched=matched)
+
+
+def _pairs(one: Judged) -> Float[np.ndarray, "d t"]:
+    """The IoU of each finding with each object."""
+    return overlaps(one.boxes.astype(np.float64), one.true.astype(np.float64)) if one.pairs is None else one.pairs
 
 
 def _mistakes(one: Judged, kind: str) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
@@ -253,13 +273,14 @@ def _row(kind: str, index: int, one: Judged, i: int) -> dict[str, Any]:
     """A mistake as plain values; see `DetectionMetrics.worst`."""
     missed = kind == "missed"
     box, label = (one.true, one.label) if missed else (one.boxes, one.predicted)
-    pairs = overlaps(box[i : i + 1].astype(np.float64), (one.boxes if missed else one.true).astype(np.float64))[0]
+    pairs = _pairs(one)[:, i] if missed else _pairs(one)[i]
     same = (one.predicted if missed else one.label) == label[i]
     others = np.where(same, 0.0, pairs)
     on_other = not missed and others.max(initial=0.0) >= PLACED
     return {
         "kind": kind,
         "index": index,
+        "number": i,
         "label": int(label[i]),
         "score": 0.0 if missed else float(one.score[i]),
         "box": [float(x) for x in box[i]],

@@ -1,6 +1,6 @@
-"""Fast and Faster R-CNN put together as in the papers, and small enough to learn from scratch on a laptop.
+"""Fast, Faster and Mask R-CNN put together as in the papers, and small enough to learn from scratch on a laptop.
 
-Each function takes the class, `FastRCNN` or `FasterRCNN`, and the number of object classes.
+Each function takes the class, `FastRCNN`, `FasterRCNN` or `MaskRCNN`, and the number of object classes.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from cnnlab.models.fast_rcnn import FastRCNN, LastStage, TwoLayers
 from cnnlab.models.faster_rcnn import FasterRCNN
 from cnnlab.models.fpn import FPN
+from cnnlab.models.mask_rcnn import MaskRCNN
 from cnnlab.models.resnet import ResNet
 from cnnlab.models.vgg import VGG
 from cnnlab.models.zfnet import ZFNet
@@ -21,6 +22,10 @@ Kind = type[FastRCNN]
 
 def _only_faster(kind: Kind, **fields: Any) -> dict[str, Any]:
     return fields if issubclass(kind, FasterRCNN) else {}
+
+
+def _only_mask(kind: Kind, **fields: Any) -> dict[str, Any]:
+    return fields if issubclass(kind, MaskRCNN) else {}
 
 
 def vgg16(kind: Kind, num_classes: int, dtype: DTypeLike | None = None) -> FastRCNN:
@@ -93,7 +98,7 @@ def small(
     Args:
       kind, num_classes: see above.
       width: of the first stage; see `ResNet`.
-      channels: of the pyramid; the head has four times as many units.
+      channels: of the pyramid; the head has four times as many units, the masks' two layers half as many channels.
       sizes: of the anchors on the maps of strides 4, 8 and 16, in pixels.
       axis_name: of the devices that batch normalisation spans; None: each device by itself.
       dtype: of the computation.
@@ -108,6 +113,7 @@ def small(
         pooling="align",
         dtype=dtype,
         **_only_faster(kind, sizes=tuple((size,) for size in sizes), rpn_channels=channels),
+        **_only_mask(kind, mask_channels=channels // 2, mask_layers=2),
     )
 
 

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
+from cnnlab.models.maps import Maps, check_maps, chosen
 from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
 from cnnlab.ops.conv_bn import ConvBN
@@ -32,6 +33,7 @@ INCEPTIONS = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
+MAPS = (*(f"inception{name}" for name in INCEPTIONS), "pool3", "pool4")  # that the net can return
 # The paper does not give its initialiser; this one keeps the size of signals through rectifiers.
 INIT = nn.initializers.he_normal()
 
@@ -117,24 +119,28 @@ class GoogLeNet(Layers):
       auxiliary: whether the heads beside 4a and 4d exist; their losses count 0.3 each (section 5).
       variant: "paper"; or "published", the net of the published weights: batch normalisation in place of LRN, 3×3 in
         place of 5×5, a pool of 2×2 after 4e, dropout 0.2 in place of 0.4 before the classifier.
+      maps: of "inception3a" … "inception5b", "pool3" and "pool4": those that are returned by name in place of the
+        classes' outputs; the layers after the last of them, and the auxiliary heads, are left out.
       axis_name: of the devices that batch normalisation spans; None: each device by itself.
       dtype: of the computation; parameters are float32.
 
     Raises:
-      UserError: an unknown variant; a picture too small.
+      UserError: an unknown variant or map; a picture too small.
     """
 
     num_classes: int = 1000
     auxiliary: bool = True
+    maps: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool = False, heads: bool | None = None
-    ) -> Float[Array, "n k"] | tuple[Float[Array, "n k"], ...]:
+    ) -> Float[Array, "n k"] | tuple[Float[Array, "n k"], ...] | Maps:
         """The logits; with `heads` (by default in training), if the net has them: (logits, beside 4a, beside 4d)."""
         if self.variant not in ("paper", "published"):
             raise UserError(f'the variant of GoogLeNet is "{self.variant}"; it must be "paper" or "published"')
-        paper = self.variant == "paper"
+        check_maps(self, MAPS)
+        paper, found = self.variant == "paper", {}
         heads = self.auxiliary and (train if heads is None else heads)
 
         x = self.conv(64, 7, 2, "conv1", train)(x)
@@ -145,14 +151,19 @@ class GoogLeNet(Layers):
         x = LRN(name="norm2")(x) if paper else x
         x = MaxPool(3, 2, ceil=True, name="pool2")(x)
         beside = []
-        for name, maps in INCEPTIONS.items():
-            x = Inception(maps=maps, **self.shared, name=f"inception{name}")(x, train=train)
-            if name in ("4a", "4d") and (heads or (self.auxiliary and self.is_initializing())):
+        for name, widths in INCEPTIONS.items():
+            layer = Inception(maps=widths, **self.shared, name=f"inception{name}")
+            x = found[f"inception{name}"] = layer(x, train=train)
+            if (maps := chosen(self, found)) is not None:
+                return maps
+            if name in ("4a", "4d") and not self.maps and (heads or (self.auxiliary and self.is_initializing())):
                 head = Auxiliary(num_classes=self.num_classes, **self.shared, name=f"auxiliary{name}")
                 beside.append(head(x, train=train))
             if name in ("3b", "4e"):
                 window = 3 if paper or name == "3b" else 2
-                x = MaxPool(window, 2, ceil=True, name=f"pool{name[0]}")(x)
+                x = found[f"pool{name[0]}"] = MaxPool(window, 2, ceil=True, name=f"pool{name[0]}")(x)
+                if (maps := chosen(self, found)) is not None:
+                    return maps
         x = Dropout(0.4 if paper else 0.2, name="drop")(jnp.mean(x, (1, 2)), train=train)
         logits = nn.Dense(self.num_classes, dtype=self.dtype, name="classifier")(x).astype(jnp.float32)
         return (logits, *beside) if heads else logits

@@ -35,6 +35,7 @@ class Block(nn.Module):
       plain: no shortcut.
       option: "A", zeros for new maps; "B", a projection where the shape changes; "C", projections everywhere.
       stride_on_3x3: where a bottleneck strides: False, on the first 1×1, is the paper's; published weights have True.
+      dilations: of its first and its second 3×3 convolution; a bottleneck has one.
       norm: makes a batch normalisation, given its name.
       dtype: of the computation.
     """
@@ -45,23 +46,26 @@ class Block(nn.Module):
     plain: bool = False
     option: str = "B"
     stride_on_3x3: bool = False
+    dilations: tuple[int, int] = (1, 1)
     norm: Callable[..., nn.Module] = BatchNorm
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 k"]:
         width, stride = self.width, self.stride
-        layers = ((width, 3, stride), (width, 3, 1))
+        begin, end = self.dilations
+        layers = ((width, 3, stride, begin), (width, 3, 1, end))
         if self.bottleneck:
             first, second = (1, stride) if self.stride_on_3x3 else (stride, 1)
-            layers = ((width, 1, first), (width, 3, second), (4 * width, 1, 1))
+            layers = ((width, 1, first, 1), (width, 3, second, begin), (4 * width, 1, 1, 1))
 
-        def conv_bn(x, features, size, stride, suffix):
+        def conv_bn(x, features, size, stride, dilation, suffix):
             conv = Conv(
                 features,
                 size,
                 stride,
-                size // 2,
+                size // 2 * dilation,
+                dilation=dilation,
                 use_bias=False,
                 kernel_init=HE,
                 dtype=self.dtype,
@@ -71,15 +75,15 @@ class Block(nn.Module):
             return norm(conv(x), train=train)
 
         y = x
-        for number, (features, size, step) in enumerate(layers, 1):
-            y = conv_bn(y, features, size, step, str(number))
+        for number, layer in enumerate(layers, 1):
+            y = conv_bn(y, *layer, str(number))
             if number < len(layers):
                 y = relu(y)
         if self.plain:
             return relu(y)
         changes = stride > 1 or x.shape[-1] != y.shape[-1]
         if self.option == "C" or (self.option == "B" and changes):
-            return relu(y + conv_bn(x, y.shape[-1], 1, stride, "shortcut"))
+            return relu(y + conv_bn(x, y.shape[-1], 1, stride, 1, "shortcut"))
         return relu(y + shortcut_a(x, y.shape[-1], stride))
 
 
@@ -95,6 +99,8 @@ class ResNet(nn.Module):
       width: maps of conv1 and of the first stage's 3×3 convolutions; each stage doubles them.
       maps: of "conv2" … "conv5", the stages whose outputs are returned by name in place of the classes'; the layers
         after the last of them are left out. For detectors and segmentation.
+      output_stride: pixels from one place of the last maps to the next: 32; or 16 or 8, for segmentation: the stages
+        after it stride no more, and their 3×3 convolutions are dilated so that they see as far as before.
       frozen_norm: batch normalisation keeps what it has; see `BatchNorm`.
       epsilon: of batch normalisation.
       axis_name: of the devices that batch normalisation spans; None: each device by itself.
@@ -103,7 +109,7 @@ class ResNet(nn.Module):
     Stages are conv1, pool1, conv2_1 … conv5_n, fc, as in the paper's table 1.
 
     Raises:
-      UserError: an unknown depth, option or map.
+      UserError: an unknown depth, option, output stride or map.
     """
 
     depth: int = 50
@@ -113,6 +119,7 @@ class ResNet(nn.Module):
     num_classes: int = 1000
     width: int = 64
     maps: tuple[str, ...] = ()
+    output_stride: int = 32
     frozen_norm: bool = False
     epsilon: float = 1e-5
     axis_name: str | None = None
@@ -124,17 +131,25 @@ class ResNet(nn.Module):
             raise UserError(f"the depth of ResNet is {self.depth}; it must be one of {', '.join(map(str, BLOCKS))}")
         if self.option not in ("A", "B", "C"):
             raise UserError(f'the option of ResNet\'s shortcuts is "{self.option}"; it must be "A", "B" or "C"')
+        if self.output_stride not in (8, 16, 32):
+            raise UserError(f"the output stride of ResNet is {self.output_stride}; it must be 8, 16 or 32")
         check_maps(self, tuple(f"conv{stage}" for stage in range(2, 6)))
         norm = functools.partial(BatchNorm, epsilon=self.epsilon, axis_name=self.axis_name, frozen=self.frozen_norm)
-        found = {}
+        found, reached, dilation = {}, 4, 1
         x = Conv(self.width, 7, 2, 3, use_bias=False, kernel_init=HE, dtype=self.dtype, name="conv1")(x)
         x = relu(norm(name="bn1")(x, train=train))
         x = MaxPool(3, 2, padding=1, name="pool1")(x)
         for stage, blocks in enumerate(BLOCKS[self.depth], 2):
+            step, before = (1 if stage == 2 else 2), dilation
+            if reached * step > self.output_stride:
+                step, dilation = 1, 2 * dilation
+            reached *= step
             first, *others = (
                 Block(
                     width=self.width * 2 ** (stage - 2),
-                    stride=2 if stage > 2 and number == 1 else 1,
+                    stride=step if number == 1 else 1,
+                    # Where the stage would have strided, its first convolution sees the maps as they were before.
+                    dilations=(before if number == 1 else dilation, dilation),
                     bottleneck=self.depth >= 50,
                     plain=self.plain,
                     option=self.option,

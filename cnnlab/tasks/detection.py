@@ -1,7 +1,6 @@
 """Detection: boxes round the objects of a picture, each with its class."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,20 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Key, PyTree, UInt8
 from matplotlib.figure import Figure
 
 from cnnlab import box_figures
 from cnnlab.data.augment import Augment, keys_of
+from cnnlab.data.canvas import cropped, within
 from cnnlab.data.source import Source
-from cnnlab.errors import UserError
 from cnnlab.metrics.coco_scores import Judged
 from cnnlab.metrics.detection import DetectionMetrics
+from cnnlab.metrics.masks import MaskMetrics
 from cnnlab.models.faster_rcnn import FasterRCNN
 from cnnlab.ops import boxes as box_ops
 from cnnlab.ops.proposals import detect, propose
 from cnnlab.state import TrainState
 from cnnlab.tasks import detection_losses as losses
+from cnnlab.tasks.detection_losses import Sampled
+from cnnlab.tasks.detection_rules import Rules
 from cnnlab.tasks.supervised import make_train_step
 from cnnlab.transfer import frozen_as_in_evaluation, split_params
 
@@ -31,61 +33,6 @@ SURE = 0.5  # score from which findings are drawn, and said
 SAID = 10  # findings in a line
 SHOWN = 12  # test pictures that are drawn
 SHEET = 24  # pictures on the contact sheet of a prediction
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """The numbers of Fast and Faster R-CNN's papers.
-
-    Attributes:
-      anchors: of a picture that the RPN learns from in a step, at most half of them positive.
-      anchor_high, anchor_low: IoU from which an anchor is positive, and under which negative.
-      cross_boundary: anchors that reach over the picture's border are learnt from too; the paper leaves them out.
-      train_before, test_before: anchors of each map, those with the highest scores, that become proposals.
-      train_proposals, test_proposals: at most so many of them are left over.
-      proposal_overlap: IoU above which the lower of two proposals is dropped.
-      regions: of a picture that the head learns from in a step.
-      positives: the share of them that lies on objects, at most.
-      region_high: IoU from which a region is on an object.
-      region_low: the least IoU of a region on the background; 0.1 in Fast R-CNN, to learn from hard ones.
-      code: weights of the head's boxes; 10, 10, 5, 5 gives them about unit variance, as in the papers.
-      beta: of the RPN's smooth L1.
-      box_weight: λ, what the losses of boxes count beside those of classes.
-      least: probability below which nothing is reported.
-      overlap: IoU above which the less probable of two findings of a class is dropped.
-      limit: findings in a picture.
-    """
-
-    anchors: int = 256
-    anchor_high: float = 0.7
-    anchor_low: float = 0.3
-    cross_boundary: bool = False
-    train_before: int = 12_000
-    test_before: int = 6_000
-    train_proposals: int = 2_000
-    test_proposals: int = 300
-    proposal_overlap: float = 0.7
-    regions: int = 128
-    positives: float = 0.25
-    region_high: float = 0.5
-    region_low: float = 0.0
-    code: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)
-    beta: float = 1 / 9
-    box_weight: float = 1.0
-    least: float = 0.05
-    overlap: float = 0.3
-    limit: int = 100
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if type(value) is int and value < 1:
-                raise UserError(f"config.rules.{name} is {value}; it must be at least 1")
-            if type(value) is float and not 0 <= value <= (1 if name != "box_weight" else math.inf):
-                raise UserError(f"config.rules.{name} is {value}; it must be 0 or more, and a share at most 1")
-        if len(self.code) != 4 or not min(self.code) > 0:
-            raise UserError(f"config.rules.code is {tuple(self.code)}; it must be four numbers above 0")
-        if self.anchor_low > self.anchor_high:
-            raise UserError(f"config.rules.anchor_low is {self.anchor_low}, above anchor_high, {self.anchor_high}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +61,7 @@ class Detection:
     optimizer: optax.GradientTransformation
     preprocess: Callable[[UInt8[Array, "n h w c"]], Float[Array, "n h w c"]]
     class_names: tuple[str, ...]
-    rules: Rules = Rules()
+    rules: Rules = dataclasses.field(default_factory=Rules)
     augment: Augment | None = None
     learn_proposals: bool = True
     learn_classes: bool = True
@@ -209,7 +156,18 @@ class Detection:
         logits, offsets = model.classify(maps, chosen, train=True)
         found["classes"], found["classes_boxes"] = jax.vmap(losses.head_loss)(logits, offsets, drawn)
         found["accuracy"] = jax.vmap(losses.accuracy_on_objects)(logits, drawn)
-        return found
+        return found | self.losses_on_objects(model, maps, chosen, drawn, batch)
+
+    def losses_on_objects(
+        self,
+        model: nn.Module,
+        maps: tuple[Array, ...],
+        regions: Float[Array, "n r 4"],
+        drawn: Sampled,
+        batch: Mapping[str, Array],
+    ) -> dict[str, Float[Array, " n"]]:
+        """Further parts of each picture's loss, of regions that were drawn; called with a bound model."""
+        return {}
 
     def train_step(
         self, state: TrainState, batch: Mapping[str, Array], rng: Key[Array, ""], reduce: Callable[[PyTree], PyTree]
@@ -231,16 +189,19 @@ class Detection:
 
         Rows without a finding have label −1.
         """
-        boxes, score, label = self.model.apply(state.variables, batch, method=self.find)
-        return {"boxes": to_original(boxes, batch), "score": score, "label": label}
+        found = self.model.apply(state.variables, batch, method=self.find)
+        return {**found, "boxes": to_original(found["boxes"], batch)}
 
-    def find(self, model: nn.Module, batch: Mapping[str, Array]) -> tuple[Array, Array, Array]:
-        """Boxes, probabilities and classes found, in pixels of the resized pictures; called with a bound model."""
-        maps = model.maps(self.inputs(batch), train=False)
+    def find(self, model: nn.Module, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """What is found: "boxes", in pixels of resized pictures, "score" and "label"; called with a bound model."""
+        return self.find_on(model, model.maps(self.inputs(batch), train=False), batch)
+
+    def find_on(self, model: nn.Module, maps: tuple[Array, ...], batch: Mapping[str, Array]) -> dict[str, Array]:
+        """`find` on the maps of the pictures."""
         regions, there = self.regions(model, maps, batch)
         if not self.learn_classes:
             rank = 1 - jnp.arange(regions.shape[1]) / regions.shape[1]
-            return regions, jnp.where(there, rank, 0.0), jnp.where(there, 0, -1)
+            return {"boxes": regions, "score": jnp.where(there, rank, 0.0), "label": jnp.where(there, 0, -1)}
         logits, offsets = model.classify(maps, regions, train=False)
         probabilities = jax.nn.softmax(logits)[..., 1:]
         return self.select(probabilities, offsets[:, :, 1:], regions, there, batch)
@@ -252,20 +213,20 @@ class Detection:
         regions: Float[Array, "n r 4"],
         there: Bool[Array, "n r"],
         batch: Mapping[str, Array],
-    ) -> tuple[Float[Array, "n d 4"], Float[Array, "n d"], Int[Array, "n d"]]:
-        """The findings among judged regions; see `ops.proposals.detect`."""
+    ) -> dict[str, Array]:
+        """The findings among judged regions, as `find` gives them; see `ops.proposals.detect`."""
         rules = self.rules
         limits = (rules.least, rules.overlap, rules.limit)
-        return detect(scores, offsets, regions, there, batch["size"], rules.code, *limits)
+        found = detect(scores, offsets, regions, there, batch["size"], rules.code, *limits)
+        return dict(zip(("boxes", "score", "label"), found, strict=True))
 
     def eval_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Findings and truths of each picture, in pixels of the stored picture, for `DetectionMetrics`."""
         found = self.predict_step(state, batch)
         return {
+            **found,
             "mask": batch["mask"],
             "index": batch["index"],
-            "boxes": found["boxes"],
-            "score": found["score"],
             "predicted": found["label"],
             "true_boxes": to_original(batch["boxes"], batch),
             "label": batch["label"] if self.learn_classes else jnp.minimum(batch["label"], 0),
@@ -273,21 +234,23 @@ class Detection:
             "area": batch["area"],
         }
 
-    def layers_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
+    def layers_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, PyTree]:
         """The layers of `eval_step` alone, for `--mode=benchmark`: boxes are neither made, thinned out nor pooled."""
 
-        def layers(model: nn.Module) -> dict[str, Array]:
+        def layers(model: nn.Module) -> dict[str, PyTree]:
             maps = model.maps(self.inputs(batch), train=False)
             regions = batch["proposals"].shape[1] if "proposals" in batch else self.rules.test_proposals
-            # Not a constant, which would be computed while compiling.
-            value = maps[0].mean((1, 2))[:, None, None, None]
-            pooled = jnp.tile(value, (1, regions, model.pooled, model.pooled, 1))
-            found = model.judge(pooled)
-            return {"found": found, **({"proposed": model.propose(maps)} if self.proposes else {})}
+            found = model.judge(as_if_pooled(maps, regions, model.pooled))
+            proposed = {"proposed": model.propose(maps)} if self.proposes else {}
+            return {"found": found, **proposed, **self.more_layers(model, maps)}
 
         return self.model.apply(state.variables, method=layers)
 
-    def metrics(self) -> DetectionMetrics:
+    def more_layers(self, model: nn.Module, maps: tuple[Array, ...]) -> dict[str, Array]:
+        """What `layers_step` is to compute besides; called with a bound model."""
+        return {}
+
+    def metrics(self) -> DetectionMetrics | MaskMetrics:
         """An empty sum."""
         return DetectionMetrics(self.found_names)
 
@@ -313,63 +276,70 @@ class Detection:
         left = len(found) - len(shown)
         return "  ".join(shown or ["nothing found"]) + (f"  and {left} more" if left else "")
 
-    def draw(self, state: TrainState, metrics: DetectionMetrics, source: Source) -> dict[str, Figure]:
+    def draw(self, state: TrainState, metrics: DetectionMetrics | MaskMetrics, source: Source) -> dict[str, Figure]:
         """The figures of a finished evaluation: precision over recall, the worst mistakes, and some pictures."""
         shown = sorted(metrics.pictures)[:SHOWN]
-        rows = [self._finding(metrics.pictures[index]) for index in shown]
+        rows = [self.finding(metrics.pictures[index]) for index in shown]
         pictures = [source.picture(index) for index in shown]
         titles = [f"picture {index}" for index in shown]
-        sheet = box_figures.boxes_sheet(pictures, titles, rows, self.found_names, "Findings of 50 % or more")
+        sheet = self.sheet(pictures, titles, rows, "Findings of 50 % or more")
         return {
             "precision_recall": box_figures.precision_recall_figure(metrics.classes()),
-            "worst_mistakes": box_figures.mistakes_figure(metrics, source.picture),
+            "worst_mistakes": self.mistakes_figure(metrics, source),
             **({"findings": sheet} if shown else {}),
         }
 
-    def _finding(self, one: Judged) -> dict[str, Any]:
+    def mistakes_figure(self, metrics: DetectionMetrics | MaskMetrics, source: Source) -> Figure:
+        """The worst mistakes of a test."""
+        return box_figures.mistakes_figure(metrics, source.picture)
+
+    def finding(self, one: Judged) -> dict[str, Any]:
+        """The findings of 50 % or more of a tested picture, as `sheet` takes them."""
         sure = one.score >= SURE
         names = [self.found_names[k] for k in one.predicted[sure]]
         return {"boxes": one.boxes[sure], "classes": names, "scores": one.score[sure].tolist()}
 
     def annotate(self, picture: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> Figure:
         """A picture that was read for prediction with its findings of 50 % or more, at the size that it was read at."""
-        shown = _sure(picture, row)
-        return box_figures.picture_figure(
-            cropped(picture), shown["boxes"], shown["classes"], shown["scores"], self.found_names
-        )
+        return self.picture_figure(cropped(picture), self.sure(picture, row))
 
     def draw_predictions(
         self, pictures: list[Mapping[str, np.ndarray]], names: list[str], rows: list[dict[str, Any]]
     ) -> Figure:
         """A contact sheet of pictures with their findings of 50 % or more."""
-        shown = [_sure(picture, row) for picture, row in zip(pictures[:SHEET], rows, strict=False)]
-        return box_figures.boxes_sheet(
-            [cropped(picture) for picture in pictures[:SHEET]], names[:SHEET], shown, self.found_names, "Findings"
-        )
+        shown = [self.sure(picture, row) for picture, row in zip(pictures[:SHEET], rows, strict=False)]
+        return self.sheet([cropped(picture) for picture in pictures[:SHEET]], names[:SHEET], shown, "Findings")
+
+    def sure(self, picture: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> dict[str, Any]:
+        """The findings of 50 % or more of `describe`'s row, their boxes in pixels of the picture as it was read."""
+        sure = [i for i, score in enumerate(row["scores"]) if score >= SURE]
+        (down, across) = picture["size"] / picture["original"]
+        boxes = np.array([row["boxes"][i] for i in sure], np.float32).reshape(-1, 4)
+        return {
+            "boxes": boxes * np.array([across, down, across, down], np.float32),
+            "classes": [row["classes"][i] for i in sure],
+            "scores": [row["scores"][i] for i in sure],
+        }
+
+    def picture_figure(self, picture: UInt8[np.ndarray, "h w 3"], row: Mapping[str, Any]) -> Figure:
+        """One picture with its findings; boxes in its pixels."""
+        return box_figures.picture_figure(picture, row["boxes"], row["classes"], row["scores"], self.found_names)
+
+    def sheet(
+        self,
+        pictures: list[UInt8[np.ndarray, "_ _ 3"]],
+        titles: list[str],
+        rows: list[dict[str, Any]],
+        heading: str,
+    ) -> Figure:
+        """Pictures with their findings in a grid."""
+        return box_figures.boxes_sheet(pictures, titles, rows, self.found_names, heading)
 
 
-def cropped(picture: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture without the rest of its canvas."""
-    height, width = picture["size"]
-    return picture["image"][:height, :width]
-
-
-def _sure(picture: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> dict[str, Any]:
-    """The sure findings of a row, their boxes in pixels of the picture as it was read."""
-    sure = [i for i, score in enumerate(row["scores"]) if score >= SURE]
-    (down, across) = picture["size"] / picture["original"]
-    boxes = np.array([row["boxes"][i] for i in sure], np.float32).reshape(-1, 4)
-    return {
-        "boxes": boxes * np.array([across, down, across, down], np.float32),
-        "classes": [row["classes"][i] for i in sure],
-        "scores": [row["scores"][i] for i in sure],
-    }
-
-
-def within(size: Int[Array, "n 2"], shape: tuple[int, int]) -> Bool[Array, "n h w"]:
-    """Which pixels of canvases belong to their pictures, which lie in the upper left corner."""
-    rows_in = jnp.arange(shape[0]) < size[:, :1]
-    return rows_in[:, :, None] & (jnp.arange(shape[1]) < size[:, 1:])[:, None, :]
+def as_if_pooled(maps: tuple[Array, ...], regions: int, size: int) -> Float[Array, "n r p p c"]:
+    """Something in the shape of so many regions of each picture, pooled to size×size."""
+    # Not a constant, which would be computed while compiling.
+    return jnp.tile(maps[0].mean((1, 2))[:, None, None, None], (1, regions, size, size, 1))
 
 
 def to_original(boxes: Float[Array, "n d 4"], batch: Mapping[str, Array]) -> Float[Array, "n d 4"]:

@@ -26,6 +26,7 @@ class Sampled(NamedTuple):
       positive: whether it is on an object.
       label: 0 for the background, else the object's class + 1.
       target: the object's box, coded against the region; 0 on the background.
+      matched: the object's number in the picture; on the background it means nothing.
     """
 
     index: Int[Array, " s"]
@@ -33,6 +34,7 @@ class Sampled(NamedTuple):
     positive: Bool[Array, " s"]
     label: Int[Array, " s"]
     target: Float[Array, "s 4"]
+    matched: Int[Array, " s"]
 
 
 def smooth_l1(x: Float[Array, "*n"], beta: float = 1.0) -> Float[Array, "*n"]:
@@ -90,6 +92,7 @@ def draw(
         is_positive,
         jnp.where(is_positive, labels[own] + 1, 0),
         jnp.where(is_positive[:, None], target, 0.0),
+        own,
     )
 
 

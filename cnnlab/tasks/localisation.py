@@ -18,12 +18,13 @@ from matplotlib.figure import Figure
 
 from cnnlab import box_figures, figures, localisation_figures
 from cnnlab.data.augment import Augment, keys_of
+from cnnlab.data.canvas import cropped, within
 from cnnlab.data.source import Source
 from cnnlab.metrics.localisation import LocalisationMetrics
 from cnnlab.ops import boxes as box_ops
 from cnnlab.state import TrainState
 from cnnlab.tasks.classification import cross_entropy
-from cnnlab.tasks.detection import cropped, to_original, within
+from cnnlab.tasks.detection import to_original
 from cnnlab.tasks.supervised import make_train_step
 from cnnlab.transfer import frozen_as_in_evaluation, split_params
 

@@ -65,8 +65,8 @@ class RCNNDetection(Detection):
             "accuracy": jax.vmap(losses.accuracy_on_objects)(logits, drawn),
         }
 
-    def find(self, model: nn.Module, batch: Mapping[str, Array]) -> tuple[Array, Array, Array]:
-        """Boxes, scores and classes found, in pixels of the resized pictures; called with a bound model."""
+    def find(self, model: nn.Module, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """What is found: "boxes", in pixels of resized pictures, "score" and "label"; called with a bound model."""
         regions = batch["proposals"]
         features = model.features(self.inputs(batch), regions, train=False)
         if self.by_softmax:

@@ -18,6 +18,7 @@ from cnnlab.data.augment import (
     scale_jitter,
     vertical_flip,
 )
+from cnnlab.data.shapes import ShapesSource
 from cnnlab.errors import UserError
 from cnnlab.inspect.augment import examples
 
@@ -303,3 +304,28 @@ def test_an_example_fares_the_same_in_any_company(name):
 def test_wrong_parameters(function, parameters, message):
     with pytest.raises(UserError, match=message):
         function(keys(1), {"image": numbered(1, 4, 8)}, **parameters)
+
+
+@pytest.mark.parametrize("flip", [horizontal_flip, vertical_flip])
+def test_masks_of_objects_are_mirrored_with_their_boxes(flip):
+    """What a window says of a place of its box, the mirrored window says of the mirrored place."""
+    source = ShapesSource("test", 8, 64, 4, mask_window=6)
+    batch = {name: jnp.asarray(array) for name, array in source.batch(np.arange(8)).items()}
+    flipped = jax.device_get(flip(keys(8), batch, 0.5))
+    axis = 2 if flip is horizontal_flip else 1
+    mirrored = [not np.array_equal(flipped["image"][i], batch["image"][i]) for i in range(8)]
+    assert 0 < sum(mirrored) < 8
+    for i in range(8):
+        expected = np.flip(batch["masks"][i], axis) if mirrored[i] else batch["masks"][i]
+        assert np.array_equal(flipped["masks"][i], expected)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda k, b: random_crop(k, b, 32), lambda k, b: scale_jitter(k, b, 32, (40, 50))]
+)
+def test_masks_of_objects_cannot_be_moved_otherwise(function):
+    batch = {**marked(2, 64, 64), "masks": jnp.zeros((2, 3, 4, 4), jnp.uint8)}
+    with pytest.raises(
+        UserError, match="objects' masks are mirrored with their pictures, and cannot be moved otherwise"
+    ):
+        function(keys(2), batch)

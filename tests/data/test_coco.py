@@ -36,7 +36,7 @@ def build(folder, images=None, annotations=(), categories=CATEGORIES, split="tra
 
 
 def test_a_file_is_read_with_labels_in_the_order_of_the_ids(tmp_path, capsys):
-    crowd = {"counts": [0, 5], "size": [50, 40]}
+    crowd = {"counts": [0, 5, 1995], "size": [50, 40]}
     things = [
         thing(1, 11, 3, (0, 0, 40, 50)),
         thing(2, 10, 7, area=120.5, segmentation=SQUARE, iscrowd=0),
@@ -83,6 +83,14 @@ def test_what_is_put_right_left_out_and_empty_is_told(tmp_path, capsys):
         ([thing(5, box=(1, 2, "3", 4))], ", annotation 5: bbox is .* it must be four numbers"),
         ([thing(5, box=(1, 2, float("nan"), 4))], ", annotation 5: the box 1 2 nan 6 is not four numbers"),
         ([thing(5, box=(41, 2, 9, 4))], ", annotation 5: the box 41 2 50 6 lies outside its picture of 40×50"),
+        (
+            [thing(5, segmentation=[[1, 2, 3, 4]])],
+            ", annotation 5: polygon 1 has 4 numbers; .* three points or more",
+        ),
+        (
+            [thing(5, segmentation={"counts": [2, 4], "size": [2, 3]})],
+            ", annotation 5: its run lengths are for a picture of 3×2, and its picture is 40×50",
+        ),
         ([{"id": 5, "image_id": 10, "bbox": [0, 0, 1, 1]}], ': annotation 1 has no "category_id"'),
         ([{}], ': annotation 1 has no "image_id"'),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnlab.data import coco, detected, voc
-from cnnlab.data.detection import Resizing
+from cnnlab.data.canvas import Resizing
 from cnnlab.errors import UserError
 from tests.data import test_coco, test_voc
 
@@ -120,3 +120,21 @@ def test_what_is_no_data(tmp_path):
         choose(tmp_path)
     with pytest.raises(UserError, match=r"config\.objects is -1; it must be 0"):
         choose("shapes", -1)
+
+
+def test_masks_where_they_are_asked_for(tmp_path):
+    shapes = detected.choose("shapes", Resizing(64, 64), 0, (), "x", 8)
+    assert shapes.train().batch(np.array([0]))["masks"].shape == (1, detected.DRAWN_MOST, 8, 8)
+    things = [test_coco.thing(1, segmentation=test_coco.SQUARE)]
+    for split in ("train2017", "val2017"):
+        test_coco.build(tmp_path / "coco", annotations=things, split=split, pictures=split)
+    data = detected.choose(str(tmp_path / "coco"), RULE, 0, (), "x", 8)
+    assert data.train().batch(np.array([0]))["masks"].shape == (1, 1, 8, 8)
+    assert data.test().masks(0).sum() == 10 * 20
+    data = detected.choose("coco", RULE, 0, (), "x", 8)
+    assert data.prepare is None
+    with pytest.raises(UserError, match="coco/2017 of TFDS has boxes and no outlines: masks need a folder as COCO's"):
+        data.train()
+    data = detected.choose(str(voc_folder(tmp_path / "voc", "dog")), RULE, 0, (), "x", 8)
+    with pytest.raises(UserError, match=r"the object in the box .* has no outline, and masks are made of outlines"):
+        data.train()

@@ -1,5 +1,6 @@
 """Pictures of mixed sizes: the papers' rule by hand, canvases, padding, scaled boxes, what cannot be read."""
 
+import dataclasses
 import io
 import re
 
@@ -8,9 +9,12 @@ import pytest
 from PIL import Image
 
 from cnnlab.data.annotations import Annotation
-from cnnlab.data.detection import DetectionSource, Resizing, on_canvas, padded, read_resized
+from cnnlab.data.canvas import Resizing, on_canvas, read_resized
+from cnnlab.data.detection import DetectionSource, Relabelled, padded
 from cnnlab.data.pictures import CorruptPicture
-from cnnlab.data.source import Source
+from cnnlab.data.proposals import WithProposals
+from cnnlab.data.source import Head, Source
+from cnnlab.data.tfds_objects import Records
 from cnnlab.errors import UserError
 
 
@@ -36,55 +40,6 @@ def source_of(folder, most=3, resizing=None):
         annotation(png(folder / "square.png", (8, 8), 50), (8, 8), [], []),
     ]
     return DetectionSource(annotations, ("cat", "dog"), resizing or Resizing(16, 30, 8), most)
-
-
-@pytest.mark.parametrize(
-    ("size", "resized"),
-    [
-        ((600, 1000), (600, 1000)),
-        ((375, 500), (600, 800)),  # the shorter side decides
-        ((500, 375), (800, 600)),
-        ((300, 900), (333, 1000)),  # the longer side
-        ((100, 100), (600, 600)),
-        ((1, 5000), (1, 1000)),  # no side vanishes
-        ((480, 641), (600, 801)),  # 801.25
-    ],
-)
-def test_the_papers_rule(size, resized):
-    assert Resizing(600, 1000).size(*size) == resized
-
-
-def test_the_canvas_is_the_smallest_bucket_that_covers_all():
-    rule = Resizing(600, 1000)
-    assert rule.canvas([(375, 500)]) == (608, 800)
-    assert rule.canvas([(500, 375)]) == (800, 608)
-    assert rule.canvas([(375, 500), (500, 375)]) == (800, 800)
-    assert rule.canvas([(100, 100)]) == (608, 608)
-    assert rule.canvas([(100, 100), (400, 600)]) == (608, 1024)
-    assert rule.canvas([(400, 600), (500, 375)]) == (1024, 1024)
-
-
-def test_every_picture_fits_into_a_bucket():
-    random = np.random.default_rng(0)
-    for _ in range(300):
-        shorter, longer, multiple = int(random.integers(1, 900)), 0, int(random.integers(1, 65))
-        longer = shorter + int(random.integers(0, 900))
-        rule, size = Resizing(shorter, longer, multiple), tuple(random.integers(1, 3000, 2).tolist())
-        canvas = rule.canvas([size])
-        resized = rule.size(*size)
-        assert resized[0] <= canvas[0]
-        assert resized[1] <= canvas[1]
-        assert canvas[0] % multiple == canvas[1] % multiple == 0
-
-
-def test_one_size_is_one_bucket():
-    assert Resizing(128, 128).buckets() == [(128, 128)]
-
-
-@pytest.mark.parametrize("wrong", [(0, 10), (20, 10), (10, 20, 0)])
-def test_a_rule_that_is_none(wrong):
-    with pytest.raises(UserError, match="pictures are resized to sides of"):
-        Resizing(*wrong)
 
 
 def test_a_batch_by_hand(tmp_path):
@@ -210,3 +165,49 @@ def test_boxes_are_scaled_by_each_side_of_its_own():
 
 def test_padding_of_no_pictures():
     assert padded([], np.zeros((0, 2), np.int32), 4)["boxes"].shape == (0, 4, 4)
+
+
+OUTLINES = ((np.array([0, 0, 20, 0, 20, 20, 0, 20], np.float32),), {"counts": [20 * 5 + 10, 5, 685], "size": [20, 40]})
+
+
+def with_outlines(folder, outlines=OUTLINES):
+    one = annotation(png(folder / "a.png", (20, 40)), (20, 40), [[0, 0, 40, 20], [5, 10, 10, 20]], [1, 0])
+    return dataclasses.replace(one, outlines=outlines)
+
+
+def test_masks_are_those_of_the_outlines_and_come_as_windows(tmp_path):
+    empty = annotation(png(tmp_path / "b.png", (8, 8)), (8, 8), [], [])
+    source = DetectionSource([with_outlines(tmp_path), empty], ("cat", "dog"), Resizing(16, 30, 8), 3, mask_window=4)
+    first, second = source.masks(0)
+    assert np.argwhere(first).max(0).tolist() == [19, 19]
+    assert first.sum() == 400
+    # Run lengths go down the columns: of column 5 the pixels 10 to 14.
+    assert np.argwhere(second).tolist() == [[i, 5] for i in range(10, 15)]
+    assert source.masks(1).shape == (0, 8, 8)
+    masks = source.batch(np.arange(2))["masks"]
+    assert (masks.shape, masks.dtype) == ((2, 3, 4, 4), np.uint8)
+    assert (masks[0, 0] == [255, 255, 0, 0]).all()
+    # Of the box 5 10 10 20 a fifth of the columns and half of the rows.
+    assert (masks[0, 1, :2, 0] > 127).all()
+    assert not masks[0, 1, 3].any()
+    assert not masks[0, 1, :, 2:].any()
+    assert not masks[0, 2].any()
+    assert not masks[1].any()
+    assert "masks" not in dataclasses.replace(source, mask_window=0).batch(np.arange(2))
+    assert np.array_equal(Relabelled(source, ("x",), np.array([0, 0])).masks(0), source.masks(0))
+    assert np.array_equal(WithProposals(source, [], 1).masks(0), source.masks(0))
+    assert np.array_equal(Head(source, 1).masks(0), source.masks(0))
+
+
+@pytest.mark.parametrize("outlines", [(), (OUTLINES[0], None)])
+def test_masks_of_objects_without_an_outline(tmp_path, outlines):
+    box = "0 0 40 20" if not outlines else "5 10 10 20"
+    one = with_outlines(tmp_path, outlines)
+    with pytest.raises(UserError, match=rf"a\.png: the object in the box {box} has no outline"):
+        DetectionSource([one], ("cat", "dog"), Resizing(16, 30, 8), 3, mask_window=4)
+    DetectionSource([one], ("cat", "dog"), Resizing(16, 30, 8), 3)
+
+
+def test_masks_of_a_set_that_has_none():
+    with pytest.raises(UserError, match="coco/2017 of TFDS has boxes and no outlines: masks need a folder as COCO's"):
+        DetectionSource(Records([], "coco/2017", False), ("cat",), Resizing(16, 30, 8), 3, mask_window=4)

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from cnnlab.data import pipeline
-from cnnlab.data.detection import DetectionSource, Resizing
+from cnnlab.data.canvas import Resizing
+from cnnlab.data.detection import DetectionSource
 from cnnlab.data.one_object import largest, one_object
 from cnnlab.data.shapes import ShapesSource
 from cnnlab.data.source import Source

@@ -157,3 +157,20 @@ def test_drawing_is_fast():
     for i in range(50):
         draw("train", i)
     assert time.process_time() - began < 1.0  # a twelfth of a second on an idle core
+
+
+def test_masks_come_as_windows_of_their_boxes():
+    source = ShapesSource("test", 5, 64, 4, mask_window=8)
+    batch = source.batch(np.arange(5))
+    assert (batch["masks"].shape, batch["masks"].dtype) == ((5, 4, 8, 8), np.uint8)
+    for index in range(5):
+        masks = source.masks(index)
+        assert np.array_equal(masks, source.scene(index).masks())
+        for window, mask, box in zip(batch["masks"][index], masks, batch["boxes"][index], strict=False):
+            x0, y0, x1, y1 = box.astype(int)
+            assert mask[y0:y1, x0:x1].sum() == mask.sum()
+            assert window.mean() / 255 == pytest.approx(mask[y0:y1, x0:x1].mean(), abs=0.06)
+            assert window[0].any()
+            assert window[:, -1].any()
+        assert not batch["masks"][index, len(masks) :].any()
+    assert "masks" not in ShapesSource("test", 5, 64, 4).batch(np.arange(1))

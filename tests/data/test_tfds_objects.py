@@ -10,7 +10,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from cnnlab.data import detected, voc
-from cnnlab.data.detection import DetectionSource, Resizing
+from cnnlab.data.canvas import Resizing
+from cnnlab.data.detection import DetectionSource
 from cnnlab.data.pictures import CorruptPicture
 from cnnlab.data.tfds_objects import Records, open_objects
 from cnnlab.errors import UserError

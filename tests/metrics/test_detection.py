@@ -237,11 +237,13 @@ def test_mistakes_of_each_kind():
     assert [round(row["score"], 3) for row in rows["false"]] == [0.6, 0.5]
     assert [(row["box"], round(row["overlap"], 3)) for row in rows["misplaced"]] == [([0, 0, 5, 7], 0.35)]
     assert [row["box"] for row in rows["double"]] == [[*HALF]]
+    assert [[row["number"] for row in found] for found in rows.values()] == [[1, 3], [3, 4], [2], [1]]
     assert all(row["index"] == 7 and row["kind"] == kind for kind, found in rows.items() for row in found)
     for row in rows["false"]:
         assert {name: type(value) for name, value in row.items()} == {
             "kind": str,
             "index": int,
+            "number": int,
             "box": list,
             "label": int,
             "score": float,

@@ -7,6 +7,7 @@ import pytest
 
 from cnnlab.errors import UserError
 from cnnlab.models.alexnet import AlexNet
+from cnnlab.models.googlenet import GoogLeNet
 from cnnlab.models.resnet import ResNet
 from cnnlab.models.vgg import VGG
 from cnnlab.models.zfnet import ZFNet
@@ -20,6 +21,12 @@ NETS = {
     ),
     "vgg": (VGG("A", maps=("pool3", "conv5_2")), 64, {"pool3": (8, 8, 256), "conv5_2": (4, 4, 512)}, "fc6"),
     "alexnet": (AlexNet(maps=("fc7", "conv3")), 227, {"fc7": (4096,), "conv3": (13, 13, 384)}, "fc8"),
+    "googlenet": (
+        GoogLeNet(maps=("pool3", "inception4e")),
+        112,
+        {"pool3": (7, 7, 480), "inception4e": (7, 7, 832)},
+        "inception5a",
+    ),
     "zf": (ZFNet(maps=("conv5",)), 224, {"conv5": (13, 13, 256)}, "fc6"),
 }
 

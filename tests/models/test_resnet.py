@@ -80,3 +80,27 @@ def test_errors():
         shapes(ResNet(20))
     with pytest.raises(UserError, match='option of ResNet\'s shortcuts is "D"'):
         shapes(ResNet(18, option="D"))
+
+
+def test_dilated_stages_see_as_far_on_finer_maps():
+    """conv4's first block is still undilated, the others hold every second, conv5's every second and then fourth."""
+    net, x = ResNet(18, width=4, maps=("conv3", "conv4", "conv5"), output_stride=8), jnp.zeros((1, 64, 64, 3))
+    variables = jax.eval_shape(net.init, jax.random.key(0), x)
+    found = jax.eval_shape(net.apply, variables, x)
+    assert [maps.shape for maps in found.values()] == [(1, 8, 8, 8), (1, 8, 8, 16), (1, 8, 8, 32)]
+    plain = jax.eval_shape(net.clone(output_stride=32).init, jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, plain) == jax.tree.map(jnp.shape, variables)
+    assert jax.eval_shape(net.clone(output_stride=16).apply, variables, x)["conv5"].shape == (1, 4, 4, 32)
+    with pytest.raises(UserError, match="the output stride of ResNet is 4"):
+        jax.eval_shape(net.clone(output_stride=4).init, jax.random.key(0), x)
+
+
+def test_the_dilated_net_is_the_plain_one_at_every_second_place():
+    """Where the plain net strides by 2, the dilated one computes the same there and more between."""
+    net = ResNet(18, width=4, maps=("conv5",))
+    x = jax.random.normal(jax.random.key(0), (1, 192, 192, 3))
+    variables = jax.jit(net.init)(jax.random.key(1), x)
+    plain = jax.jit(net.apply)(variables, x)["conv5"]
+    fine = jax.jit(net.clone(output_stride=16).apply)(variables, x)["conv5"]
+    assert fine.shape[1] == 2 * plain.shape[1]
+    np.testing.assert_allclose(fine[0, 4:8:2, 4:8:2], plain[0, 2:4, 2:4], atol=1e-4)

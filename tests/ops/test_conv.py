@@ -39,6 +39,22 @@ def test_values(size, stride, padding, groups):
     assert np.allclose(conv2d(jnp.array(x), jnp.array(kernel), stride, padding, groups), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("size", "padding", "groups", "dilation"), [(3, 2, 1, 2), ((1, 3), (0, 1), 2, 3), (2, 0, 1, 4)]
+)
+def test_filters_with_holes(size, padding, groups, dilation):
+    """A dilated filter is a larger one with zeros between its weights."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(2, 9, 10, 4)).astype(np.float32)
+    kernel = draw.normal(size=(*pair(size), 4 // groups, 6)).astype(np.float32)
+    wide = np.zeros((*((k - 1) * dilation + 1 for k in pair(size)), *kernel.shape[2:]), np.float32)
+    wide[::dilation, ::dilation] = kernel
+    expected = by_hand(x, wide, 1, padding, groups)
+    found = conv2d(jnp.array(x), jnp.array(kernel), 1, padding, groups, dilation)
+    assert found.shape == expected.shape
+    assert np.allclose(found, expected, atol=1e-5)
+
+
 def test_the_layer_adds_its_bias_and_names_its_parameters():
     layer = Conv(6, (3, 5), padding=(1, 2), groups=2, bias_init=jax.nn.initializers.ones)
     x = jax.random.normal(jax.random.key(0), (2, 7, 7, 4))

@@ -11,12 +11,13 @@ import pytest
 from flax import linen as nn
 
 from cnnlab.data.augment import horizontal_flip
+from cnnlab.data.canvas import cropped, within
 from cnnlab.data.shapes import ShapesSource
 from cnnlab.errors import UserError
 from cnnlab.models.fast_rcnn import FastRCNN, TwoLayers
 from cnnlab.models.faster_rcnn import FasterRCNN
 from cnnlab.parallel import identity
-from cnnlab.tasks.detection import Detection, Rules, cropped, to_original, within
+from cnnlab.tasks.detection import Detection, Rules, to_original
 
 NAMES = ("circle", "cross", "square", "star", "triangle")
 

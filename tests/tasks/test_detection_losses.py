@@ -37,6 +37,8 @@ def test_what_is_drawn():
     # Labels are classes + 1; the ignored object's region is neither, and what is not there is not drawn.
     assert kinds == {0: 3, 1: 3, 3: 1, 2: 0, 5: 0}
     assert (np.asarray(found.positive) == (np.asarray(found.label) > 0)).all()
+    matched = {int(i): int(k) for i, k, p in zip(found.index, found.matched, found.positive, strict=True) if p}
+    assert matched == {0: 0, 1: 0, 3: 1}
 
 
 def test_the_least_overlap_of_a_negative():
@@ -75,6 +77,7 @@ def sampled(**fields):
         "positive": jnp.array([True, False, False]),
         "label": jnp.array([2, 0, 0]),
         "target": jnp.array([[1.0, 0.0, 0.0, 0.0], [0.0] * 4, [0.0] * 4]),
+        "matched": jnp.array([0, 0, 0]),
     }
     return Sampled(**values | fields)
 
