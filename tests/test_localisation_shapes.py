@@ -75,7 +75,7 @@ def test_a_classifiers_layers_go_into_the_backbone():
     classifier = model.backbone.clone(maps=(), parent=None, name=None)
     trained = jax.eval_shape(classifier.init, jax.random.key(0), image)
     trained = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(7), leaf.shape), trained)
-    began = begin._grafted("somewhere", trained, fresh)["params"]
+    began = begin.grafted("somewhere", trained, fresh)["params"]
     assert all(isinstance(leaf, np.ndarray) and leaf.flat[0] == 7 for leaf in jax.tree.leaves(began["backbone"]))
     rest = jax.tree.leaves({name: began[name] for name in ("scores", "boxes")})
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in rest)
