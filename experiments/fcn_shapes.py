@@ -31,17 +31,17 @@ def get_config() -> ConfigDict:
     config = segmentation_fields()
     config.member = ""  # which of the three runs; "": all in turn
     config.data = "shapes"  # drawn on the spot; or a folder as PASCAL VOC's or COCO's, or of pictures and masks
-    config.longer = 128  # pixels of a drawing's side
+    config.longer = 192  # pixels of a drawing's side
     config.width = 32  # maps of the first stage of the ResNet
     config.batch_size = 16  # pictures, of all devices together, which must divide it
     config.eval_batch_size = 50  # likewise
-    config.steps = 2000  # of each run
+    config.steps = 1000  # of each run
     config.sync_norm = True  # batch normalisation over all devices, so that their number changes nothing
     config.optimizer = "adam"  # its rate falling to 0 along a cosine
     config.learning_rate = 1e-3  # at the first step
     config.clip_norm = 10.0  # gradients of a greater norm are scaled down to it
     config.average = 0.99  # decay of a moving average of the weights, used in testing
-    config.eval_every = 500  # steps between tests
+    config.eval_every = 250  # steps between tests
     config.checkpoint_every = 200  # steps between checkpoints
     return config
 

@@ -1,5 +1,7 @@
 """How things lie to each other, on drawings made by hand and against what the drawing itself hid."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,19 @@ def test_on_top_and_behind():
     assert "behind" in found(lies, scene, 0, 1)
     assert "on" not in found(clearly_lies, scene, 1, 0)  # a tenth of the smaller one is not much
     assert not found(lies, scene, 2, 1) & {"on", "behind"}
+
+
+def test_things_whose_boxes_overlap_along_a_direction_lie_not_clearly():
+    scene = scene_of((30, 50, 10), (60, 50, 10))
+    first, second = scene.things
+    assert found(clearly_lies, scene, 0, 1) == {"left"}
+    wide = dataclasses.replace(first, box=(20, 40, 51, 60))
+    assert found(clearly_lies, dataclasses.replace(scene, things=(wide, second)), 0, 1) == set()
+
+
+def test_three_in_a_pile():
+    scene = scene_of((30, 50, 20), (55, 50, 10), (58, 62, 6))
+    assert hidden(scene) == {(1, 0): 5 * 20, (2, 1): 4 * 12}
 
 
 def test_side_by_side_is_not_on_top():

@@ -1,11 +1,14 @@
 """Flickr's files of sentences in all their forms, its lists of pictures, and what is wrong with either."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnlab.data.annotations import Findings
 from cnnlab.data.flickr import read, sentence_file, sentence_lines, split_lists
+from cnnlab.data.folders import held_out
 from cnnlab.errors import UserError
 
 TOKENS = "a.jpg#0\tA red circle .\na.jpg#1\tA circle , red\nb.jpg#0\tA blue star\n"
@@ -141,6 +144,7 @@ def test_a_folder_without_lists_keeps_a_picture_on_its_side(tmp_path):
     assert train <= more_train
     assert test <= more_test
     assert 0 < len(test) < 15
+    assert test == {f"p{i}.jpg" for i in range(20) if held_out(Path(f"p{i}.jpg"), 0.3)}
     assert not more_train & more_test
     assert len(more_train | more_test) == 30
     assert split_lists(tmp_path) is None
@@ -150,7 +154,7 @@ def test_shares_and_folders_that_are_none(tmp_path):
     build(tmp_path, train=None, test=None)
     with pytest.raises(UserError, match=r"has 2 pictures, too few to hold out 1%"):
         read(tmp_path, 0.01, Findings())
-    with pytest.raises(UserError, match="is 2; it must lie between 0 and 1"):
+    with pytest.raises(UserError, match=r"is 2\.0; it must lie between 0 and 1"):
         read(tmp_path, 2.0, Findings())
     (tmp_path / "other.token").write_text(TOKENS)
     (tmp_path / "more.token").write_text(TOKENS)

@@ -84,6 +84,17 @@ def test_drawings_of_any_size_and_number(size, most):
         assert all(is_true(sentence, scene) for sentence in five)
 
 
+def test_sizes_are_said_of_what_is_seen():
+    """Half of it at least, of all things that a phrase with a size speaks of; and they are said of most others."""
+    said = 0
+    for scene, sentence in ALL:
+        for phrase in parse(sentence).phrases():
+            if phrase.size and phrase.colour:
+                said += 1
+                assert all(scene.things[k].area >= 0.5 * scene.things[k].whole for k in about.meaning(phrase, scene))
+    assert said > 400
+
+
 def flipped(statement, change):
     """The statement with each of its phrases changed in turn."""
     for field in ("subject", "objects", "rest"):
@@ -183,6 +194,8 @@ def test_relations_hold_for_all_of_both_sides():
     scene = dataclasses.replace(scene, things=things)
     assert is_true("a red circle left of two stars", scene)
     assert is_true("a red circle is left of a blue star and a red star", scene)
+    assert not is_true("a red star is left of a blue star and a red circle", scene)  # of one of them
+    assert is_true("a red star left of a blue star, with a red circle", scene)
     assert is_true("two stars are right of a circle", scene)
     assert not is_true("two red shapes left of a blue star and a circle", scene)
     assert is_true("two red shapes are left of a blue star", scene)
