@@ -7,7 +7,9 @@ Command: python launch.py --experiment=mask_rcnn_shapes
 
 Expected: AP50 of the masks of at least 0.80 in 20 minutes of two cores.
 
-Measured: not yet.
+Measured: AP50 of the masks 0.862, AP 0.619; of the boxes 0.934 and 0.727, on 500 test pictures (seed 0); 31 min on two
+CPU cores that two other trainings shared (12 to 22 pictures/s; jax 0.10.2). After 1,000 of the 1,600 steps AP50 of the
+masks was 0.854. 2026-11-21.
 """
 
 import functools

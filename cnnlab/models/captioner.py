@@ -1,0 +1,136 @@
+"""Sentences about pictures: Karpathy, Fei-Fei, "Deep visual-semantic alignments", 2015, section 3.3.
+
+A recurrent network says a picture word by word. It sees the picture's features at the first word only.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, PyTree
+
+from cnnlab.ops.beam_search import Step, beam_search
+from cnnlab.ops.dropout import Dropout
+from cnnlab.ops.recurrent import cell_of, first_carry
+
+
+class Captioner(nn.Module):
+    """The multimodal recurrent network (equations 13 to 15).
+
+    Attributes:
+      vocabulary: how many words there are.
+      hidden: units, 512 in the paper.
+      cell: "rnn", the paper's; or "lstm" or "gru".
+      dropout: share of the words' and the hidden vectors' numbers that are dropped in training, never of what is
+        carried from word to word.
+      dtype: of the computation; parameters are float32.
+
+    Raises:
+      UserError: an unknown cell.
+    """
+
+    vocabulary: int
+    hidden: int = 512
+    cell: str = "rnn"
+    dropout: float = 0.0
+    dtype: DTypeLike | None = None
+
+    def setup(self) -> None:
+        self.words = nn.Embed(self.vocabulary, self.hidden, dtype=self.dtype)
+        self.input = nn.Dense(self.hidden, dtype=self.dtype)
+        self.picture = nn.Dense(self.hidden, dtype=self.dtype)
+        self.recurrent = cell_of(self.cell, self.hidden, self.dtype)
+        self.output = nn.Dense(self.vocabulary, dtype=self.dtype)
+        self.drop_words, self.drop_hidden = Dropout(self.dropout), Dropout(self.dropout)
+
+    def __call__(
+        self, features: Float[Array, "n f"], tokens: Int[Array, "n l"], *, train: bool = False
+    ) -> Float[Array, "n l v"]:
+        """The logits of the word after each of the given ones, the first of which is START."""
+        x = self.input(self.drop_words(self.words(tokens), train=train))
+        x = x.at[:, 0].add(self.picture(features).astype(x.dtype))
+        # Unrolled in the trace: as many small products as words, which is also what sentences are made by.
+        carry, hidden = first_carry(self.recurrent, len(tokens)), []
+        for place in range(tokens.shape[1]):
+            carry, h = self.recurrent(carry, x[:, place])
+            hidden.append(h)
+        return self._logits(jnp.stack(hidden, 1), train)
+
+    def _logits(self, h: Float[Array, "*n d"], train: bool) -> Float[Array, "*n v"]:
+        return self.output(self.drop_hidden(h, train=train)).astype(jnp.float32)
+
+    def begin(self, features: Float[Array, "n f"]) -> PyTree:
+        """What the first `step` is given."""
+        seen = self.picture(features)
+        return first_carry(self.recurrent, len(features)), seen
+
+    def step(self, carry: PyTree, tokens: Int[Array, " n"]) -> tuple[PyTree, Float[Array, "n v"]]:
+        """The logits of the next word, given what was said before and the last word."""
+        inner, seen = carry
+        inner, h = self.recurrent(inner, self.input(self.words(tokens)) + seen)
+        return (inner, jnp.zeros_like(seen)), self._logits(h, train=False)
+
+
+def stepper(model: Captioner, variables: Any) -> Step:
+    """`model.step` as `beam_search` takes it."""
+
+    def step(carry: PyTree, tokens: Int[Array, " n"]) -> tuple[PyTree, Float[Array, "n v"]]:
+        carry, logits = model.apply(variables, carry, tokens, method=model.step)
+        return carry, jax.nn.log_softmax(logits)
+
+    return step
+
+
+def describe(
+    model: Captioner, variables: Any, features: Float[Array, "n f"], start: int, end: int, length: int, beam: int = 7
+) -> tuple[Int[Array, "n b l"], Float[Array, "n b"]]:
+    """The likeliest sentences about pictures that beam search finds, the best first, and their log-probabilities.
+
+    Args:
+      model, variables: a trained captioner.
+      features: of the pictures.
+      start, end: those words.
+      length: words at most, `end` among them.
+      beam: sentences kept at each step, 7 in the paper's best figures; 1 takes the likeliest word each time.
+    """
+    carry = model.apply(variables, features, method=model.begin)
+    return beam_search(stepper(model, variables), carry, len(features), start, end, length, beam)
+
+
+def sample(
+    model: Captioner,
+    variables: Any,
+    features: Float[Array, "n f"],
+    key: Array,
+    start: int,
+    end: int,
+    length: int,
+    temperature: float = 1.0,
+) -> tuple[Int[Array, "n l"], Float[Array, " n"]]:
+    """Sentences drawn word by word, and their log-probabilities.
+
+    Args:
+      model, variables, features, start, end, length: see `describe`.
+      key: of the draw.
+      temperature: logits are divided by it for the draw: under 1 likelier words, over 1 odder ones.
+    """
+    step = stepper(model, variables)
+    count = len(features)
+
+    def extend(kept: tuple, own: Array) -> tuple[tuple, Array]:
+        carry, last, score, ended = kept
+        carry, logs = step(carry, last)
+        word = jnp.where(ended, end, jax.random.categorical(own, logs / temperature)).astype(jnp.int32)
+        gained = jnp.take_along_axis(logs, word[:, None], 1)[:, 0]
+        return (carry, word, score + jnp.where(ended, 0.0, gained), ended | (word == end)), word
+
+    first = (
+        model.apply(variables, features, method=model.begin),
+        jnp.full(count, start, jnp.int32),
+        jnp.zeros(count),
+        jnp.zeros(count, bool),
+    )
+    (_, _, score, _), words = jax.lax.scan(extend, first, jax.random.split(key, length))
+    return words.T, score
