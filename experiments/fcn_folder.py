@@ -1,4 +1,4 @@
-"""Your own pictures and masks: a network that gives each pixel its class, from scratch or from published weights.
+"""FCN on your own pictures and masks: each pixel gets its class; from scratch or published weights.
 
 Paper: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", 2015.
 
@@ -13,8 +13,8 @@ fcn_resnet50, the latter with --config.replace_head.
 
 Expected: what your masks allow; the paper has no such data.
 
-Measured: on a folder laid out as CamVid's, of 24 drawings of 480×360, it trained, was tested and predicted; no figure, as
-no such photographs could be had where this was written.
+Measured: on a folder laid out as CamVid's, of 24 drawings of 480×360, it trained, was tested and predicted; no figure,
+as no such photographs could be had where this was written.
 """
 
 import functools

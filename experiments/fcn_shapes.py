@@ -1,4 +1,4 @@
-"""Fully convolutional networks on shapes that are drawn on the spot: FCN-32s, 16s and 8s from scratch, in stages.
+"""FCN-32s, 16s and 8s in stages, from scratch, on shapes that are drawn on the spot.
 
 Paper: Long, Shelhamer, Darrell, "Fully convolutional networks for semantic segmentation", 2015, section 4. Here on a
 ResNet-18 of half its width with batch normalisation in place of VGG-16, which would have to begin with ImageNet's
