@@ -12,7 +12,9 @@ then, of the whole: --workdir=runs/faster_rcnn_alternating/fast2 --mode=eval, or
 
 Expected: about what faster_rcnn_shapes has, for more steps. (The AP50 of rpn1 and rpn2 is of "an object or not".)
 
-Measured: the run was not made.
+Measured: AP50 0.903 and AP 0.679 of fast2 on 500 test pictures (seed 0), after 0.901 and 0.666 of fast1; of "an object
+or not" rpn1 0.737, rpn2 0.691. faster_rcnn_shapes has 0.931 and 0.730, of all pictures and in half the steps. About
+25 min on two CPU cores that other trainings shared. 2026-11-21.
 """
 
 import dataclasses
