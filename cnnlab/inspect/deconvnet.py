@@ -167,7 +167,7 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
 
 def default_layers(found: Mapping[str, tuple[int, ...]], params: PyTree) -> list[str]:
     """Up to `LAYERS` layers with filters, spread over those that give maps larger than a pixel: the outermost modules,
-    so of a residual block the whole.
+    so of a residual block the whole. Of a network without any, its hidden fully connected layers.
     """
     weighted = {
         "/".join(path[:i]) for path, leaf in flatten_dict(params).items() if leaf.ndim > 1 for i in range(1, len(path))
@@ -175,6 +175,7 @@ def default_layers(found: Mapping[str, tuple[int, ...]], params: PyTree) -> list
     maps = [name for name, shape in found.items() if name in weighted and len(shape) == 4]
     outer = [name for name in maps if not any(name.startswith(f"{other}/") for other in maps)]
     outer = [name for name in outer if found[name][1] * found[name][2] > 1]
+    outer = outer or [name for name, shape in found.items() if name in weighted and len(shape) == 2][:-1]
     if not outer:
         raise UserError(f"no layer gives feature maps; config.layers can name others: {', '.join(found)}")
     places = np.linspace(0, len(outer) - 1, min(len(outer), LAYERS)).round().astype(int)

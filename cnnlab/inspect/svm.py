@@ -40,13 +40,17 @@ def pooled_features(
       variables: its variables.
       x: its input.
       layers: whose outputs are feature maps; none: all at the top of the network with maps of more than a pixel. Of
-        a convolution and its normalisation, which tell a linear machine nearly the same, one is enough.
+        a convolution and its normalisation, which tell a linear machine nearly the same, one is enough. Of a network
+        without any, its hidden fully connected layers, as they are.
 
     Raises:
       UserError: there is no such layer, or none with feature maps.
     """
     found = run(model, variables, x)[1]
     names = maps_of({name: output.shape for name, output in found.items()}, layers)
+    hidden = [name for name, output in found.items() if output.ndim == 2 and "/" not in name][:-1]
+    if not names and not layers and hidden:
+        return jnp.concatenate([found[name] for name in hidden], 1)
     if not names:
         raise UserError(f"no layer at the top of the network gives feature maps to pool: there are {', '.join(found)}")
     return jnp.concatenate([to_grid(found[name]).reshape(len(x), -1) for name in names], 1)

@@ -106,8 +106,9 @@ def test_layers_that_are_drawn_when_none_are_named():
     spread = ["conv1", "conv2_2", "conv3_1", "conv4_1", "conv4_3"]
     assert layers_of(ResNetCifar(), (1, 16, 16, 3)) == spread
     assert layers_of(RiR(), (1, 16, 16, 3))[1] == "conv2_2/layer2/conv"  # its blocks give two arrays, no maps
-    with pytest.raises(UserError, match=r"no layer gives feature maps; config\.layers can name others: h1, output"):
-        layers_of(DeepBigSimpleNet(hidden=(4,)), (1, 8, 8, 1))
+    assert layers_of(DeepBigSimpleNet(hidden=(4, 3)), (1, 8, 8, 1)) == ["h1", "h2"]
+    with pytest.raises(UserError, match=r"no layer gives feature maps; config\.layers can name others: output"):
+        layers_of(DeepBigSimpleNet(hidden=()), (1, 8, 8, 1))
 
 
 def test_projections_are_grey_at_zero():

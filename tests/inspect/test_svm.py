@@ -94,8 +94,11 @@ def test_features_of_any_network():
 def test_a_network_without_maps():
     model, x = nn.Sequential([nn.Dense(3), nn.Dense(1)]), jnp.ones((2, 4))
     variables = model.init(jax.random.key(0), x)
-    with pytest.raises(UserError, match="gives feature maps to pool: there are layers_0, layers_1"):
-        svm.pooled_features(model, variables, x)
+    hidden = x @ variables["params"]["layers_0"]["kernel"] + variables["params"]["layers_0"]["bias"]
+    np.testing.assert_allclose(svm.pooled_features(model, variables, x), hidden, atol=1e-6)
+    single = nn.Sequential([nn.Dense(3)])
+    with pytest.raises(UserError, match="gives feature maps to pool: there are layers_0"):
+        svm.pooled_features(single, single.init(jax.random.key(0), x), x)
 
 
 def test_no_more_batches_than_needed_are_asked_for():
