@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cnnlab import loop, parallel, transfer
-from cnnlab.configs import plain
+from cnnlab import loop, parallel
 from cnnlab.data import coco, detected, pipeline
 from cnnlab.data.augment import horizontal_flip
 from cnnlab.data.canvas import Resizing, read_fields
@@ -26,7 +25,7 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.progress import Progress
 from cnnlab.published import IMAGENET
-from cnnlab.recipes import compute_type, craft_fields, crafted, descent_fields, optimizer_of
+from cnnlab.recipes import compute_type, craft_fields, descent_fields, on_canvases, optimizer_of
 from cnnlab.state import TrainState
 from cnnlab.tasks import rcnn
 from cnnlab.tasks.detection import Detection, Rules
@@ -159,37 +158,12 @@ def assemble(
         rules=Rules(**config.rules),
         **{"augment": horizontal_flip, **parts},
     )
-    experiment = experiment_of(config, name, made, data, resizing)
+    best = "-mask_AP50" if isinstance(made, MaskDetection) else "-AP50"
+    experiment = on_canvases(config, name, made, data, resizing, best)
     if searches:
         read = functools.partial(read_searched, resizing=resizing, config=config)
         experiment = dataclasses.replace(experiment, read_picture=read)
     return experiment
-
-
-def experiment_of(config: ConfigDict, name: str, task: Detection, data: Detected, resizing: Resizing) -> Experiment:
-    """The Experiment of a task, all else from the config's fields."""
-    largest = resizing.buckets()[-1]
-    return Experiment(
-        name=name,
-        config=plain(config),
-        task=crafted(task, config, largest[0]),
-        train_data=data.train,
-        test_data=data.test,
-        prepare=data.prepare,
-        picture_shape=(*largest, 3),
-        read_picture=functools.partial(read_fields, resizing=resizing),
-        batch_size=config.batch_size,
-        eval_batch_size=config.eval_batch_size,
-        steps=config.steps,
-        seed=config.seed,
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        checkpoint_every=config.checkpoint_every,
-        best="-mask_AP50" if isinstance(task, MaskDetection) else "-AP50",
-        init_from=config.init_from,
-        replace_head=config.replace_head,
-        init_layers=transfer.patterns(config.init_layers),
-    )
 
 
 def with_proposals_of(proposer: Experiment, folder: Path, experiment: Experiment) -> Experiment:

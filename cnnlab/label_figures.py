@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from matplotlib.figure import Figure
 
-from cnnlab import mask_figures
-from cnnlab.box_figures import CELL, DPI, LEAST, class_colours
+from cnnlab import box_figures, mask_figures
+from cnnlab.box_figures import CELL, class_colours
 from cnnlab.data.label_maps import VOID
 from cnnlab.data.segmentation import BACKGROUND
 
@@ -72,12 +72,8 @@ def overlay_figure(
     picture: UInt8[np.ndarray, "h w 3"], labels: UInt8[np.ndarray, "h w"], class_names: Sequence[str]
 ) -> Figure:
     """A picture with its classes over it, pixel for pixel (a small one enlarged), and a legend under it."""
-    height, width = picture.shape[:2]
-    scale = max(1, math.ceil(LEAST / max(height, width)))
-    figure = Figure(figsize=(scale * width / DPI, scale * height / DPI), dpi=DPI)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.axis("off")
-    axes.imshow(overlay(picture, labels, class_names), aspect="auto", interpolation="nearest")
+    tinted, none = overlay(picture, labels, class_names), np.zeros((0, 4), np.float32)
+    figure = box_figures.picture_figure(tinted, none, [], [], class_names)
     _add_legend(figure, [labels], class_names)
     return figure
 

@@ -15,7 +15,7 @@ from cnnlab import box_figures
 from cnnlab.box_figures import WHITE, Colour, class_colours
 from cnnlab.data.outlines import polygons_of
 from cnnlab.metrics.masks import MaskMetrics
-from cnnlab.ops.masks import COVERED, paste
+from cnnlab.ops.masks import COVERED, masks_of, paste
 
 STRENGTH = 0.45  # of a mask's colour over its picture
 LEGEND = 0.25  # inches that a line of a legend is high
@@ -77,14 +77,6 @@ def add_legend(figure: Figure, names: Sequence[str], colours: Sequence[Colour]) 
     else:
         figure.set_size_inches(width, height + room)
         figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-
-
-def masks_of(
-    maps: UInt8[np.ndarray, "d s s"], boxes: Float[np.ndarray, "d 4"], shape: tuple[int, int]
-) -> Bool[np.ndarray, "d h w"]:
-    """Findings' masks in a picture of some height and width, from their maps (255 is a probability of 1) and boxes."""
-    pasted = [paste(one / COVERED, box, shape) for one, box in zip(maps, boxes, strict=True)]
-    return np.array(pasted, bool).reshape(-1, *shape)
 
 
 def masks_figure(picture: UInt8[np.ndarray, "h w 3"], row: Mapping[str, Any], class_names: Sequence[str]) -> Figure:

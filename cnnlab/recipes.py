@@ -21,6 +21,8 @@ from cnnlab.begin import published_source
 from cnnlab.configs import plain
 from cnnlab.data import labelled
 from cnnlab.data.augment import crop_and_flip, random_crop
+from cnnlab.data.canvas import Resizing, read_fields
+from cnnlab.data.detected import Detected
 from cnnlab.data.imagenet_classes import NAMES
 from cnnlab.data.labelled import Labelled
 from cnnlab.data.pictures import read_picture
@@ -273,6 +275,41 @@ def experiment_of(
         log_every=config.log_every,
         eval_every=config.eval_every,
         checkpoint_every=config.checkpoint_every,
+        init_from=config.init_from,
+        replace_head=config.replace_head,
+        init_layers=transfer.patterns(config.init_layers),
+    )
+
+
+def on_canvases(config: ConfigDict, name: str, task: T, data: Detected, resizing: Resizing, best: str) -> Experiment:
+    """The Experiment of a supervised task on pictures of mixed sizes, all else from the config's fields.
+
+    Args:
+      config: with the fields of `craft_fields`, and those that all runs have.
+      name: of the experiment.
+      task: without what `craft_fields` ask for.
+      data: to train and to test on.
+      resizing: of its pictures.
+      best: see `Experiment`.
+    """
+    largest = resizing.buckets()[-1]
+    return Experiment(
+        name=name,
+        config=plain(config),
+        task=crafted(task, config, largest[0]),
+        train_data=data.train,
+        test_data=data.test,
+        prepare=data.prepare,
+        picture_shape=(*largest, 3),
+        read_picture=functools.partial(read_fields, resizing=resizing),
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        steps=config.steps,
+        seed=config.seed,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        checkpoint_every=config.checkpoint_every,
+        best=best,
         init_from=config.init_from,
         replace_head=config.replace_head,
         init_layers=transfer.patterns(config.init_layers),

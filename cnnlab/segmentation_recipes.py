@@ -8,15 +8,14 @@ from pathlib import Path
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from cnnlab import loop, parallel, series, transfer
-from cnnlab.configs import plain
+from cnnlab import loop, parallel, series
 from cnnlab.data import segmented
 from cnnlab.data.augment import horizontal_flip
-from cnnlab.data.canvas import Resizing, read_fields
+from cnnlab.data.canvas import Resizing
 from cnnlab.experiment import Experiment
 from cnnlab.figures import curves
 from cnnlab.published import IMAGENET
-from cnnlab.recipes import compute_type, craft_fields, crafted, descent_fields, optimizer_of
+from cnnlab.recipes import compute_type, craft_fields, descent_fields, on_canvases, optimizer_of
 from cnnlab.series import Series
 from cnnlab.state import TrainState
 from cnnlab.tasks.segmentation import Segmentation
@@ -72,27 +71,7 @@ def assemble(config: ConfigDict, name: str, model: Callable[..., nn.Module]) -> 
         class_names=data.class_names,
         augment=horizontal_flip if config.flip else None,
     )
-    largest = resizing.buckets()[-1]
-    return Experiment(
-        name=name,
-        config=plain(config),
-        task=crafted(task, config, largest[0]),
-        train_data=data.train,
-        test_data=data.test,
-        picture_shape=(*largest, 3),
-        read_picture=functools.partial(read_fields, resizing=resizing),
-        batch_size=config.batch_size,
-        eval_batch_size=config.eval_batch_size,
-        steps=config.steps,
-        seed=config.seed,
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        checkpoint_every=config.checkpoint_every,
-        best="-mean_iou",
-        init_from=config.init_from,
-        replace_head=config.replace_head,
-        init_layers=transfer.patterns(config.init_layers),
-    )
+    return on_canvases(config, name, task, data, resizing, "-mean_iou")
 
 
 def in_stages(config: ConfigDict, name: str, model: Callable[..., nn.Module]) -> Series | Experiment:

@@ -17,17 +17,17 @@ processor time, and 24 minutes as it had a small share of two cores, which other
 VGG were not run.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cnnlab import parallel, transfer, workdirs
+from cnnlab import parallel, workdirs
 from cnnlab.begin import published_source
-from cnnlab.configs import plain
 from cnnlab.data import detected
 from cnnlab.data.augment import horizontal_flip
-from cnnlab.data.canvas import Resizing, read_fields
+from cnnlab.data.canvas import Resizing
 from cnnlab.data.one_object import one_object
 from cnnlab.data.preprocess import Convention
 from cnnlab.data.source import Source
@@ -36,7 +36,7 @@ from cnnlab.experiment import Experiment
 from cnnlab.models.localiser import LOCALISERS, Localiser
 from cnnlab.optim import adam_cosine
 from cnnlab.published import IMAGENET
-from cnnlab.recipes import compute_type, craft_fields, crafted, paper_convention
+from cnnlab.recipes import compute_type, craft_fields, on_canvases, paper_convention
 from cnnlab.tasks.localisation import Localisation
 
 
@@ -97,27 +97,8 @@ def build(config: ConfigDict) -> Experiment:
     def of(source) -> Source:
         return one_object(source(), config.size)
 
-    return Experiment(
-        name="localisation_shapes",
-        config=plain(config),
-        task=crafted(task, config, config.size),
-        train_data=functools.partial(of, data.train),
-        test_data=functools.partial(of, data.test),
-        prepare=data.prepare,
-        picture_shape=(config.size, config.size, 3),
-        read_picture=functools.partial(read_fields, resizing=resizing),
-        batch_size=config.batch_size,
-        eval_batch_size=config.eval_batch_size,
-        steps=config.steps,
-        seed=config.seed,
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        checkpoint_every=config.checkpoint_every,
-        best="localisation_error",
-        init_from=config.init_from,
-        replace_head=config.replace_head,
-        init_layers=transfer.patterns(config.init_layers),
-    )
+    data = dataclasses.replace(data, train=functools.partial(of, data.train), test=functools.partial(of, data.test))
+    return on_canvases(config, "localisation_shapes", task, data, resizing, "localisation_error")
 
 
 def convention_of(init_from: str) -> Convention:

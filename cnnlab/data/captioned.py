@@ -141,7 +141,7 @@ def of_coco(folder: Path, rules: Rules, vocabulary: Vocabulary | None = None) ->
     Raises:
       UserError: the folder is not as it should be; see `coco_captions.py` and `coco.py`.
     """
-    files = coco_captions.files_of(folder)
+    files = coco.files_of(folder, "captions")
     instances = coco.files_of(folder) if rules.boxes else ()
     classes = tuple(coco.categories_of(coco.parse(instances[0]), instances[0]).values()) if instances else ()
 

@@ -23,7 +23,7 @@ from jaxtyping import Int, UInt8
 from cnnlab.data.annotations import Annotation, Findings, check_count, picture_size
 from cnnlab.data.described import Described
 from cnnlab.data.detection import padded
-from cnnlab.data.pictures import CorruptPicture, decode_picture, read_picture
+from cnnlab.data.pictures import CorruptPicture, LeftOut, decode_picture, read_picture
 from cnnlab.data.sentences import EACH, LONGEST, generator, written
 from cnnlab.data.shapes import CLASS_NAMES, Scene, annotation_of, draw
 from cnnlab.data.text import Vocabulary, checked_words, words_of
@@ -161,7 +161,7 @@ class CaptionSource:
     words: int
     class_names: tuple[str, ...] = ()
     objects: int = 0
-    _named: set[str] = dataclasses.field(default_factory=set, repr=False, compare=False)
+    _left_out: LeftOut = dataclasses.field(default_factory=LeftOut, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -211,7 +211,7 @@ class CaptionSource:
         try:
             return self.pictures[index]
         except CorruptPicture as error:
-            self._name(str(error))
+            self._left_out.say(str(error))
             return Captioned(b"", (), ())
 
     def _read(self, index: int, one: Captioned) -> tuple[np.ndarray, tuple[int, int] | None]:
@@ -224,12 +224,9 @@ class CaptionSource:
 
     def _say(self, index: int, one: Captioned, error: CorruptPicture) -> None:
         if one.picture:
-            self._name(str(error) if isinstance(one.picture, Path) else f"picture {index} is not whole ({error})")
-
-    def _name(self, what: str) -> None:
-        if what not in self._named:
-            self._named.add(what)
-            print(f"left out: {what} ({len(self._named)} so far)", file=sys.stderr)
+            self._left_out.say(
+                str(error) if isinstance(one.picture, Path) else f"picture {index} is not whole ({error})"
+            )
 
 
 def nothing() -> Annotation:

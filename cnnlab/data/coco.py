@@ -39,21 +39,21 @@ def is_coco(folder: Path) -> bool:
     return any((folder / "annotations").glob("instances_*.json"))
 
 
-def files_of(folder: Path) -> tuple[Path, Path]:
-    """The annotations to train and to test on: annotations/instances_train*.json, and …_test*.json or …_val*.json.
+def files_of(folder: Path, kind: str = "instances") -> tuple[Path, Path]:
+    """The files to train and to test on: annotations/KIND_train*.json, and …_test*.json or …_val*.json.
 
     Raises:
       UserError: they are not there, or there are several of one.
     """
     place = folder / "annotations"
     for pair in SPLITS:
-        found = [sorted(place.glob(f"instances_{split}*.json")) for split in pair]
+        found = [sorted(place.glob(f"{kind}_{split}*.json")) for split in pair]
         if all(found):
             for files in found:
                 if len(files) > 1:
                     raise UserError(f"{place} has {' and '.join(file.name for file in files)}: leave one of them there")
             return found[0][0], found[1][0]
-    raise UserError(f"{place} should hold instances_train*.json and instances_val*.json (or …_test*.json)")
+    raise UserError(f"{place} should hold {kind}_train*.json and {kind}_val*.json (or …_test*.json)")
 
 
 def parse(path: Path) -> dict[str, Any]:

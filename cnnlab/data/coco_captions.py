@@ -18,22 +18,6 @@ def is_coco(folder: Path) -> bool:
     return any((folder / "annotations").glob("captions_*.json"))
 
 
-def files_of(folder: Path) -> tuple[Path, Path]:
-    """The captions to train and to test on: annotations/captions_train*.json, and …_test*.json or …_val*.json.
-
-    Raises:
-      UserError: they are not there, or there are several of one.
-    """
-    place = folder / "annotations"
-    train, test, val = (sorted(place.glob(f"captions_{split}*.json")) for split in ("train", "test", "val"))
-    for files in (train, test or val):
-        if len(files) > 1:
-            raise UserError(f"{place} has {' and '.join(file.name for file in files)}: leave one of them there")
-    if not train or not (test or val):
-        raise UserError(f"{place} should hold captions_train*.json and captions_val*.json (or …_test*.json)")
-    return train[0], (test or val)[0]
-
-
 def read(path: Path, findings: Findings) -> list[Described]:
     """The pictures of a file of captions with their sentences.
 

@@ -30,7 +30,7 @@ SHORT = {"voc": "voc/2007", "coco": "coco/2017"}
 
 @dataclasses.dataclass(frozen=True)
 class Detected:
-    """A training and a test set; pictures are read when they are called for.
+    """A training and a test set, with boxes or label maps; pictures are read when they are called for.
 
     Attributes:
       class_names: in the order of the labels.

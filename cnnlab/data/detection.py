@@ -14,7 +14,6 @@ and of a source whose `mask_window` is not 0
 """
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from jaxtyping import Bool, Int, UInt8
 from cnnlab.data.annotations import Annotation, check_count
 from cnnlab.data.canvas import Resizing, on_canvas
 from cnnlab.data.outlines import mask_of, window_of
-from cnnlab.data.pictures import CorruptPicture, decode_picture, read_picture
+from cnnlab.data.pictures import CorruptPicture, LeftOut, decode_picture, read_picture
 from cnnlab.data.tfds_objects import Records
 from cnnlab.errors import UserError
 
@@ -86,7 +85,7 @@ class DetectionSource:
     resizing: Resizing
     most: int
     mask_window: int = 0
-    _named: set[str] = dataclasses.field(default_factory=set, repr=False, compare=False)
+    _left_out: LeftOut = dataclasses.field(default_factory=LeftOut, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.annotations, list):
@@ -136,7 +135,7 @@ class DetectionSource:
         try:
             return self.annotations[index]
         except CorruptPicture as error:
-            self._say(str(error))
+            self._left_out.say(str(error))
             nothing = np.zeros(0, np.float32)
             return Annotation(b"", 1, 1, nothing.reshape(0, 4), nothing.astype(int), nothing.astype(bool), nothing)
 
@@ -146,13 +145,10 @@ class DetectionSource:
                 return read_picture(one.picture, (*size, 3))
             return decode_picture(one.picture, (*size, 3)) if one.picture else None
         except CorruptPicture as error:
-            self._say(str(error) if isinstance(one.picture, Path) else f"picture {index} is not whole ({error})")
+            self._left_out.say(
+                str(error) if isinstance(one.picture, Path) else f"picture {index} is not whole ({error})"
+            )
             return None
-
-    def _say(self, what: str) -> None:
-        if what not in self._named:
-            self._named.add(what)
-            print(f"left out: {what} ({len(self._named)} so far)", file=sys.stderr)
 
 
 def check_outlines(annotations: list[Annotation] | Records) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from cnnlab.data.pictures import SUFFIXES, CorruptPicture, read_picture
+from cnnlab.data.pictures import SUFFIXES, CorruptPicture, LeftOut, read_picture
 from cnnlab.data.source import ArraySource, Source
 from cnnlab.errors import UserError
 
@@ -99,7 +99,7 @@ class FolderSource:
     shape: tuple[int, ...]
     invert: bool = False
     crop: bool = False
-    _named: set[Path] = dataclasses.field(default_factory=set, repr=False, compare=False)
+    _left_out: LeftOut = dataclasses.field(default_factory=LeftOut, repr=False, compare=False)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -123,9 +123,7 @@ class FolderSource:
         try:
             return read_picture(path, self.shape, self.invert, self.crop)
         except CorruptPicture as error:
-            if path not in self._named:
-                self._named.add(path)
-                print(f"left out: {error} ({len(self._named)} so far)", file=sys.stderr)
+            self._left_out.say(str(error))
             return None
 
 

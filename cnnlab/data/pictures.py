@@ -1,6 +1,7 @@
 """Picture files to uint8 arrays of one size, decoding no more pixels than are used."""
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,23 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", 
 
 class CorruptPicture(UserError):
     """A file that is not a whole picture."""
+
+
+class LeftOut:
+    """Pictures that cannot be read: each is told on stderr the first time that it is met, with how many there are."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def say(self, what: str) -> None:
+        """Tells one.
+
+        Args:
+          what: which, and what is wrong with it.
+        """
+        if what not in self._told:
+            self._told.add(what)
+            print(f"left out: {what} ({len(self._told)} so far)", file=sys.stderr)
 
 
 def read_picture(

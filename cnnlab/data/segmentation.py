@@ -5,7 +5,6 @@ A batch has "image", "size" and "original" as in `detection.py` and besides what
 """
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image
 from cnnlab.data.annotations import picture_size
 from cnnlab.data.canvas import Resizing, on_canvas
 from cnnlab.data.label_maps import VOID, ClassTable, read_labels
-from cnnlab.data.pictures import CorruptPicture, read_picture
+from cnnlab.data.pictures import CorruptPicture, LeftOut, read_picture
 from cnnlab.data.shapes import CLASS_NAMES, Scene, ShapesSource
 
 BACKGROUND = "background"
@@ -69,7 +68,7 @@ class SegmentationSource:
     pictures: list[Labelled]
     class_names: tuple[str, ...]
     resizing: Resizing
-    _named: set[str] = dataclasses.field(default_factory=set, repr=False, compare=False)
+    _left_out: LeftOut = dataclasses.field(default_factory=LeftOut, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -112,9 +111,7 @@ class SegmentationSource:
         try:
             return read_picture(one.picture, (*size, 3))
         except CorruptPicture as error:
-            if str(error) not in self._named:
-                self._named.add(str(error))
-                print(f"left out: {error} ({len(self._named)} so far)", file=sys.stderr)
+            self._left_out.say(str(error))
             return None
 
 

@@ -1,6 +1,5 @@
 """Pictures with label maps to train and to test on: drawn shapes, a folder of pictures and masks, VOC's or COCO's."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from jaxtyping import UInt8
 from cnnlab.data import coco, voc
 from cnnlab.data.annotations import Annotation
 from cnnlab.data.canvas import Resizing
-from cnnlab.data.detected import DRAWN, DRAWN_MOST
+from cnnlab.data.detected import DRAWN, DRAWN_MOST, Detected
 from cnnlab.data.folders import check_share, held_out
 from cnnlab.data.label_maps import VOID, ClassTable, plain_table, read_table, table_of
 from cnnlab.data.outlines import mask_of
@@ -32,21 +31,7 @@ WANTED = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Segmented:
-    """A training and a test set; pictures are read when they are called for.
-
-    Attributes:
-      class_names: in the order of the labels.
-      train, test: make the sources.
-    """
-
-    class_names: tuple[str, ...]
-    train: Callable[[], Source]
-    test: Callable[[], Source]
-
-
-def choose(data: str, resizing: Resizing, classes: tuple[str, ...], test_share: float) -> Segmented:
+def choose(data: str, resizing: Resizing, classes: tuple[str, ...], test_share: float) -> Detected:
     """The set that config.data names.
 
     Args:
@@ -63,7 +48,7 @@ def choose(data: str, resizing: Resizing, classes: tuple[str, ...], test_share: 
         train, test = (
             functools.partial(_drawn, split, count, resizing.longer, DRAWN_MOST) for split, count in DRAWN.items()
         )
-        return Segmented(DrawnLabels.class_names, train, test)
+        return Detected(DrawnLabels.class_names, train, test)
     folder = Path(data).expanduser()
     if data and is_voc(folder):
         return of_voc(folder, resizing)
@@ -78,7 +63,7 @@ def choose(data: str, resizing: Resizing, classes: tuple[str, ...], test_share: 
     def missing() -> Source:
         raise UserError(wrong)
 
-    return Segmented(tuple(classes), missing, missing)
+    return Detected(tuple(classes), missing, missing)
 
 
 def _drawn(split: str, count: int, size: int, most: int) -> Source:
@@ -90,7 +75,7 @@ def is_voc(folder: Path) -> bool:
     return (folder / "SegmentationClass").is_dir() and (folder / "JPEGImages").is_dir()
 
 
-def of_voc(folder: Path, resizing: Resizing) -> Segmented:
+def of_voc(folder: Path, resizing: Resizing) -> Detected:
     """VOC's label maps, palettes whose indices are background, VOC's twenty classes, and 255 for void at outlines.
 
     Raises:
@@ -113,10 +98,10 @@ def of_voc(folder: Path, resizing: Resizing) -> Segmented:
         functools.partial(_source, functools.partial(files, split), plain_table(VOC_NAMES), resizing)
         for split in (first, second)
     ]
-    return Segmented(VOC_NAMES, *made)
+    return Detected(VOC_NAMES, *made)
 
 
-def of_folder(folder: Path, resizing: Resizing, test_share: float) -> Segmented:
+def of_folder(folder: Path, resizing: Resizing, test_share: float) -> Detected:
     """Pictures and masks of the user's own, split as the folders say, else by a hash of each picture's name.
 
     Folders are as `WANTED` says. Masks are read by the table in classes.csv (or class_dict.csv); without one their
@@ -129,7 +114,7 @@ def of_folder(folder: Path, resizing: Resizing, test_share: float) -> Segmented:
     path = table_of(folder)
     table = read_table(path) if path else table_of_values(first)
     made = [functools.partial(_source, lambda files=files: files, table, resizing) for files in (first, second)]
-    return Segmented(table.names, *made)
+    return Detected(table.names, *made)
 
 
 def _source(files: Callable[[], list[tuple[Path, Path]]], table: ClassTable, resizing: Resizing) -> SegmentationSource:
@@ -215,7 +200,7 @@ def _underscores(name: str) -> list[int]:
     return [i for i in range(len(name) - 1, 0, -1) if name[i] == "_"]
 
 
-def of_coco(folder: Path, resizing: Resizing, classes: tuple[str, ...] = ()) -> Segmented:
+def of_coco(folder: Path, resizing: Resizing, classes: tuple[str, ...] = ()) -> Detected:
     """Label maps of COCO's objects: what none of them covers is background, crowds are void, small ones lie on top.
 
     Args:
@@ -238,7 +223,7 @@ def of_coco(folder: Path, resizing: Resizing, classes: tuple[str, ...] = ()) -> 
         found = [Labelled(one.picture, one.height, one.width, functools.partial(painted, one)) for one in annotations]
         return SegmentationSource(found, classes, resizing)
 
-    return Segmented(classes, functools.partial(read, first), functools.partial(read, second))
+    return Detected(classes, functools.partial(read, first), functools.partial(read, second))
 
 
 def painted(one: Annotation) -> UInt8[np.ndarray, "h w"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from cnnlab.data.source import Source
 from cnnlab.metrics.coco_scores import Judged, has_coco_tool
 from cnnlab.metrics.detection import ClassScore, DetectionMetrics
-from cnnlab.ops.masks import COVERED, paste
+from cnnlab.ops.masks import masks_of
 
 
 def mask_overlaps(one: Bool[np.ndarray, "n h w"], other: Bool[np.ndarray, "m h w"]) -> Float[np.ndarray, "n m"]:
@@ -63,8 +63,7 @@ class MaskMetrics:
             one, truth = self.boxes.pictures[index], self.source.masks(index)
             shape = tuple(map(int, outputs["original"][i]))
             maps = outputs["masks"][i][outputs["predicted"][i] >= 0]
-            pasted = [paste(own / COVERED, box, shape) for own, box in zip(maps, one.boxes, strict=True)]
-            found = np.array(pasted, bool).reshape(-1, *shape)
+            found = masks_of(maps, one.boxes, shape)
             packed = {"found_masks": _packed(found), "true_masks": _packed(truth)} if has_coco_tool() else {}
             pairs = mask_overlaps(found, truth)
             self.masks.put(index, dataclasses.replace(one, pairs=pairs, maps=maps, shape=shape, **packed))

@@ -100,3 +100,11 @@ def paste(
     (rows, down), (columns, across) = parts
     pasted[rows, columns] = down @ mask @ across.T > 0.5
     return pasted
+
+
+def masks_of(
+    maps: UInt8[np.ndarray, "d s s"], boxes: Float[np.ndarray, "d 4"], shape: tuple[int, int]
+) -> Bool[np.ndarray, "d h w"]:
+    """Findings' masks in a picture of some height and width, from their maps (255 is a probability of 1) and boxes."""
+    pasted = [paste(one / COVERED, box, shape) for one, box in zip(maps, boxes, strict=True)]
+    return np.array(pasted, bool).reshape(-1, *shape)

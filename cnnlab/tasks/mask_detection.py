@@ -18,7 +18,7 @@ from cnnlab.data.outlines import polygons_of
 from cnnlab.data.source import Source
 from cnnlab.metrics.coco_scores import Judged
 from cnnlab.metrics.masks import MaskMetrics
-from cnnlab.ops.masks import COVERED, mask_loss, mask_targets
+from cnnlab.ops.masks import COVERED, mask_loss, mask_targets, masks_of
 from cnnlab.ops.proposals import rows
 from cnnlab.state import TrainState
 from cnnlab.tasks.detection import SURE, Detection, as_if_pooled
@@ -76,7 +76,7 @@ class MaskDetection(Detection):
         for i, row in enumerate(found):
             there = outputs["label"][i] >= 0
             maps, original = outputs["masks"][i][there], outputs["original"][i]
-            masks = mask_figures.masks_of(maps, outputs["boxes"][i][there], tuple(map(int, original)))
+            masks = masks_of(maps, outputs["boxes"][i][there], tuple(map(int, original)))
             row |= {"polygons": [polygons_of(mask) for mask in masks], "maps": maps, "original": original}
         return found
 

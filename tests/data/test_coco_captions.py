@@ -1,14 +1,15 @@
 """COCO's captions: what is read, and what is wrong with a file."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab.data import coco_captions
+from cnnlab.data import coco
 from cnnlab.data.annotations import Findings
-from cnnlab.data.coco_captions import files_of, is_coco, read
+from cnnlab.data.coco_captions import is_coco, read
 from cnnlab.errors import UserError
 
 
@@ -92,6 +93,7 @@ def test_broken_files(tmp_path):
 
 
 def test_the_files_of_a_folder(tmp_path):
+    files_of = functools.partial(coco.files_of, kind="captions")
     assert not is_coco(tmp_path)
     first = build(tmp_path, [caption()])
     with pytest.raises(UserError, match=r"should hold captions_train\*\.json and captions_val"):
@@ -103,4 +105,4 @@ def test_the_files_of_a_folder(tmp_path):
     assert files_of(tmp_path) == (first, test)
     build(tmp_path, [caption()], "train2014")
     with pytest.raises(UserError, match=r"has captions_train2014\.json and captions_train2017\.json: leave one"):
-        coco_captions.files_of(tmp_path)
+        files_of(tmp_path)
