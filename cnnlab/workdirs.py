@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from cnnlab.errors import UserError
 from cnnlab.writer import write_whole
 
+LONGEST = 100  # characters of a field's value in a message: classes and words may be thousands
 # What a run writes beside config.json, and all that --overwrite deletes.
 CONTENTS = (
     "metrics.jsonl",
@@ -63,7 +64,13 @@ def differences(experiment: Configured, found: Mapping[str, Any]) -> list[str]:
         return [f"experiment: {found['experiment']} → {experiment.name}"]
     theirs, ours = flatten(found["config"]), flatten(json.loads(json.dumps(experiment.config)))
     fields = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
-    return [f"{name}: {theirs.get(name)!r} → {ours.get(name)!r}" for name in fields]
+    return [f"{name}: {_short(theirs.get(name))} → {_short(ours.get(name))}" for name in fields]
+
+
+def _short(value: Any) -> str:
+    """A field's value for a message, a long one cut off."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def check_same_run(workdir: Path, experiment: Configured, overwrite: bool) -> None:

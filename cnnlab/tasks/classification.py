@@ -20,9 +20,8 @@ from cnnlab.inspect.attacks import Attack, Pictures
 from cnnlab.inspect.filters import first_layer_kernel
 from cnnlab.metrics.classification import ClassificationMetrics
 from cnnlab.state import TrainState
-from cnnlab.tasks.supervised import make_train_step
+from cnnlab.tasks import supervised
 from cnnlab.testing import Views, average_views
-from cnnlab.transfer import frozen_as_in_evaluation, split_params
 
 Loss = Callable[[Float[Array, "n k"], Int[Array, " n"]], Float[Array, " n"]]
 
@@ -95,35 +94,21 @@ class Classification:
     views: Callable[[UInt8[Array, "n *squares h w c"]], Views] | None = None
     uncropped: Callable[[UInt8[Array, "n h w c"]], Float[Array, "n h w c"]] | None = None
 
-    def init(self, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainState:
-        """A fresh state; of `batch` only the shape of "image" counts."""
-        variables = dict(self.model.init(rng, self.preprocess(batch["image"][:1]), train=False))
-        params = variables.pop("params")
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params))
-
-    def init_optimizer(self, params: PyTree) -> optax.OptState:
-        """The optimizer's state before the first step: of the trained parameters alone."""
-        return self.optimizer.init(split_params(params, self.frozen)[0])
+    init = supervised.init
+    init_optimizer = supervised.init_optimizer
+    train_step = supervised.train_step
 
     def loss_fn(
         self, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
     ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
         """The mean loss of a training batch, with its error rate and the model's new state; `rng` is the step's key."""
-        if self.augment is not None:
-            batch = self.augment(keys_of(jax.random.fold_in(rng, 0), batch["position"]), batch)
+        batch = supervised.augmented(self, batch, rng)
         weights = None  # all alike
         if self.attack is not None:
             batch, weights = self._attacked(params, model_state, batch, rng)
-        # Dropout must differ between the devices' shares: the first example's place in the batch tells them apart.
-        dropout = jax.random.fold_in(jax.random.fold_in(rng, 1), batch["position"][0])
-        with frozen_as_in_evaluation(self.frozen):
-            outputs, model_state = self.model.apply(
-                {"params": params, **model_state},
-                self.preprocess(batch["image"]),
-                train=True,
-                mutable=list(model_state),
-                rngs={"dropout": dropout},
-            )
+        outputs, model_state = supervised.apply_in_training(
+            self, params, model_state, batch, rng, self.preprocess(batch["image"]), train=True
+        )
         logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
         loss = jnp.average(self.loss(logits, batch["label"]), weights=weights)
         for beside in auxiliary:
@@ -155,12 +140,6 @@ class Classification:
         share = jnp.full(len(pictures), self.clean_weight, jnp.float32)
         both = {name: jnp.concatenate([clean[name], attacked[name]]) for name in batch}
         return both, jnp.concatenate([share, 1 - share])
-
-    def train_step(
-        self, state: TrainState, batch: Mapping[str, Array], rng: Key[Array, ""], reduce: Callable[[PyTree], PyTree]
-    ) -> tuple[TrainState, dict[str, Array]]:
-        """One update; see `tasks/supervised.py`."""
-        return make_train_step(self.loss_fn, self.optimizer, self.frozen, self.accumulate)(state, batch, rng, reduce)
 
     def logits(self, state: TrainState, images: UInt8[Array, "n *squares h w c"]) -> Float[Array, "n k"]:
         """The network's outputs in evaluation mode; with `views`, the logarithm of their mean probabilities."""

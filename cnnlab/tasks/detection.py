@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from cnnlab import box_figures
 from cnnlab.data.augment import Augment, keys_of
-from cnnlab.data.canvas import cropped, within
+from cnnlab.data.canvas import cropped
 from cnnlab.data.source import Source
 from cnnlab.metrics.coco_scores import Judged
 from cnnlab.metrics.detection import DetectionMetrics
@@ -24,10 +24,9 @@ from cnnlab.ops import boxes as box_ops
 from cnnlab.ops.proposals import detect, propose
 from cnnlab.state import TrainState
 from cnnlab.tasks import detection_losses as losses
+from cnnlab.tasks import supervised
 from cnnlab.tasks.detection_losses import Sampled
 from cnnlab.tasks.detection_rules import Rules
-from cnnlab.tasks.supervised import make_train_step
-from cnnlab.transfer import frozen_as_in_evaluation, split_params
 
 SURE = 0.5  # score from which findings are drawn, and said
 SAID = 10  # findings in a line
@@ -78,38 +77,20 @@ class Detection:
         """Whether the network proposes its regions itself."""
         return isinstance(self.model, FasterRCNN)
 
-    def init(self, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainState:
-        """A fresh state; of `batch` only the shape of "image" counts."""
-        variables = dict(self.model.init(rng, self.preprocess(batch["image"][:1]), train=False))
-        params = variables.pop("params")
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params))
-
-    def init_optimizer(self, params: PyTree) -> optax.OptState:
-        """The optimizer's state before the first step: of the trained parameters alone."""
-        return self.optimizer.init(split_params(params, self.frozen)[0])
-
-    def inputs(self, batch: Mapping[str, Array]) -> Float[Array, "n h w c"]:
-        """The network's input: 0 beyond the pictures' edges."""
-        x = self.preprocess(batch["image"])
-        return jnp.where(within(batch["size"], x.shape[1:3])[..., None], x, 0.0)
+    init = supervised.init
+    init_optimizer = supervised.init_optimizer
+    inputs = supervised.inputs
+    train_step = supervised.train_step
 
     def loss_fn(
         self, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
     ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
         """The mean loss of a training batch, its parts, and the model's new state; `rng` is the step's key."""
-        if self.augment is not None:
-            batch = self.augment(keys_of(jax.random.fold_in(rng, 0), batch["position"]), batch)
+        batch = supervised.augmented(self, batch, rng)
         keys = keys_of(jax.random.fold_in(rng, 2), batch["position"])
-        dropout = jax.random.fold_in(jax.random.fold_in(rng, 1), batch["position"][0])
-        with frozen_as_in_evaluation(self.frozen):
-            parts, model_state = self.model.apply(
-                {"params": params, **model_state},
-                batch,
-                keys,
-                method=self.losses,
-                mutable=list(model_state),
-                rngs={"dropout": dropout},
-            )
+        parts, model_state = supervised.apply_in_training(
+            self, params, model_state, batch, rng, batch, keys, method=self.losses
+        )
         metrics = {name: part.mean() for name, part in parts.items()}
         weighted = [self.rules.box_weight * x if name.endswith("_boxes") else x for name, x in metrics.items()]
         loss = sum(x for name, x in zip(metrics, weighted, strict=True) if name != "accuracy")
@@ -168,12 +149,6 @@ class Detection:
     ) -> dict[str, Float[Array, " n"]]:
         """Further parts of each picture's loss, of regions that were drawn; called with a bound model."""
         return {}
-
-    def train_step(
-        self, state: TrainState, batch: Mapping[str, Array], rng: Key[Array, ""], reduce: Callable[[PyTree], PyTree]
-    ) -> tuple[TrainState, dict[str, Array]]:
-        """One update; see `tasks/supervised.py`."""
-        return make_train_step(self.loss_fn, self.optimizer, self.frozen, self.accumulate)(state, batch, rng, reduce)
 
     def regions(
         self, model: nn.Module, maps: tuple[Array, ...], batch: Mapping[str, Array]

@@ -17,16 +17,15 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Real
 from matplotlib.figure import Figure
 
 from cnnlab import box_figures, figures, localisation_figures
-from cnnlab.data.augment import Augment, keys_of
-from cnnlab.data.canvas import cropped, within
+from cnnlab.data.augment import Augment
+from cnnlab.data.canvas import cropped
 from cnnlab.data.source import Source
 from cnnlab.metrics.localisation import LocalisationMetrics
 from cnnlab.ops import boxes as box_ops
 from cnnlab.state import TrainState
+from cnnlab.tasks import supervised
 from cnnlab.tasks.classification import cross_entropy
 from cnnlab.tasks.detection import to_original
-from cnnlab.tasks.supervised import make_train_step
-from cnnlab.transfer import frozen_as_in_evaluation, split_params
 
 GUESSES = 5  # classes of a picture that are looked at: right among five is ILSVRC's rule
 SHOWN = 12  # test pictures that are drawn
@@ -95,20 +94,10 @@ class Localisation:
     frozen: tuple[str, ...] = ()
     accumulate: int = 1
 
-    def init(self, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainState:
-        """A fresh state; of `batch` only the shape of "image" counts."""
-        variables = dict(self.model.init(rng, self.preprocess(batch["image"][:1]), train=False))
-        params = variables.pop("params")
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params))
-
-    def init_optimizer(self, params: PyTree) -> optax.OptState:
-        """The optimizer's state before the first step: of the trained parameters alone."""
-        return self.optimizer.init(split_params(params, self.frozen)[0])
-
-    def inputs(self, batch: Mapping[str, Array]) -> Float[Array, "n h w c"]:
-        """The network's input: 0, the mean colour, beyond the pictures' edges."""
-        x = self.preprocess(batch["image"])
-        return jnp.where(within(batch["size"], x.shape[1:3])[..., None], x, 0.0)
+    init = supervised.init
+    init_optimizer = supervised.init_optimizer
+    inputs = supervised.inputs
+    train_step = supervised.train_step
 
     def losses(
         self, scores: Float[Array, "n k"], boxes: Float[Array, "n c 4"], batch: Mapping[str, Array]
@@ -124,26 +113,13 @@ class Localisation:
         """The mean loss of a training batch, with its class error, the mean IoU of the true classes' boxes, and the
         model's new state; `rng` is the step's key.
         """
-        if self.augment is not None:
-            batch = self.augment(keys_of(jax.random.fold_in(rng, 0), batch["position"]), batch)
-        dropout = jax.random.fold_in(jax.random.fold_in(rng, 1), batch["position"][0])
-        with frozen_as_in_evaluation(self.frozen):
-            (scores, boxes), model_state = self.model.apply(
-                {"params": params, **model_state},
-                self.inputs(batch),
-                train=True,
-                mutable=list(model_state),
-                rngs={"dropout": dropout},
-            )
+        batch = supervised.augmented(self, batch, rng)
+        (scores, boxes), model_state = supervised.apply_in_training(
+            self, params, model_state, batch, rng, self.inputs(batch), train=True
+        )
         error = jnp.mean(jnp.argmax(scores, -1) != batch["label"])
         overlap = self._overlap(of_classes(boxes, batch["label"][:, None]), batch).mean()
         return self.losses(scores, boxes, batch).mean(), ({"error": error, "mean_iou": overlap}, model_state)
-
-    def train_step(
-        self, state: TrainState, batch: Mapping[str, Array], rng: Key[Array, ""], reduce: Callable[[PyTree], PyTree]
-    ) -> tuple[TrainState, dict[str, Array]]:
-        """One update; see `tasks/supervised.py`."""
-        return make_train_step(self.loss_fn, self.optimizer, self.frozen, self.accumulate)(state, batch, rng, reduce)
 
     def _overlap(self, shares: Float[Array, "n g 4"], batch: Mapping[str, Array]) -> Float[Array, "n g"]:
         """The IoU of boxes with the true one."""

@@ -15,16 +15,15 @@ from matplotlib.figure import Figure
 
 from cnnlab import figures, label_figures
 from cnnlab.data import coco
-from cnnlab.data.augment import Augment, keys_of
-from cnnlab.data.canvas import cropped, within
+from cnnlab.data.augment import Augment
+from cnnlab.data.canvas import cropped
 from cnnlab.data.label_maps import VOID, png_of
 from cnnlab.data.outlines import polygons_of
 from cnnlab.data.segmentation import BACKGROUND, resized_labels
 from cnnlab.data.source import Source
 from cnnlab.metrics.segmentation import Found, SegmentationMetrics
 from cnnlab.state import TrainState
-from cnnlab.tasks.supervised import make_train_step
-from cnnlab.transfer import frozen_as_in_evaluation, split_params
+from cnnlab.tasks import supervised
 
 SHEET = 8  # pictures on the contact sheet of a prediction
 
@@ -55,36 +54,19 @@ class Segmentation:
     frozen: tuple[str, ...] = ()
     accumulate: int = 1
 
-    def init(self, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainState:
-        """A fresh state; of `batch` only the shape of "image" counts."""
-        variables = dict(self.model.init(rng, self.preprocess(batch["image"][:1]), train=False))
-        params = variables.pop("params")
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params))
-
-    def init_optimizer(self, params: PyTree) -> optax.OptState:
-        """The optimizer's state before the first step: of the trained parameters alone."""
-        return self.optimizer.init(split_params(params, self.frozen)[0])
-
-    def inputs(self, batch: Mapping[str, Array]) -> Float[Array, "n h w c"]:
-        """The network's input: 0 beyond the pictures' edges."""
-        x = self.preprocess(batch["image"])
-        return jnp.where(within(batch["size"], x.shape[1:3])[..., None], x, 0.0)
+    init = supervised.init
+    init_optimizer = supervised.init_optimizer
+    inputs = supervised.inputs
+    train_step = supervised.train_step
 
     def loss_fn(
         self, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
     ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
         """The mean loss of a training batch, its share of wrong pixels, the model's new state; `rng` is the step's."""
-        if self.augment is not None:
-            batch = self.augment(keys_of(jax.random.fold_in(rng, 0), batch["position"]), batch)
-        dropout = jax.random.fold_in(jax.random.fold_in(rng, 1), batch["position"][0])
-        with frozen_as_in_evaluation(self.frozen):
-            outputs, model_state = self.model.apply(
-                {"params": params, **model_state},
-                self.inputs(batch),
-                train=True,
-                mutable=list(model_state),
-                rngs={"dropout": dropout},
-            )
+        batch = supervised.augmented(self, batch, rng)
+        outputs, model_state = supervised.apply_in_training(
+            self, params, model_state, batch, rng, self.inputs(batch), train=True
+        )
         logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
         labels = batch["segmentation"]
         loss = pixel_loss(logits, labels).mean()
@@ -92,12 +74,6 @@ class Segmentation:
             loss += self.auxiliary_weight * pixel_loss(beside, labels).mean()
         wrong = of_pixels(jnp.argmax(logits, -1) != labels, labels).mean()
         return loss, ({"pixel_error": wrong}, model_state)
-
-    def train_step(
-        self, state: TrainState, batch: Mapping[str, Array], rng: Key[Array, ""], reduce: Callable[[PyTree], PyTree]
-    ) -> tuple[TrainState, dict[str, Array]]:
-        """One update; see `tasks/supervised.py`."""
-        return make_train_step(self.loss_fn, self.optimizer, self.frozen, self.accumulate)(state, batch, rng, reduce)
 
     def predict_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
         """The likeliest class of each pixel of the canvas, "labels", with the "size" of each picture on it and its

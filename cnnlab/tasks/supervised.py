@@ -1,17 +1,81 @@
-"""The train step of every supervised task, made from its loss function."""
+"""What every supervised task does alike: its first state, and the train step that its loss function makes.
 
-from collections.abc import Callable
+A task takes the functions of the first part as its methods (`init = supervised.init`). It is a frozen dataclass with
+`model`, `optimizer`, `preprocess`, `augment`, `frozen` and `accumulate` as `tasks/classification.py` has them, and with
+
+    loss_fn(params, model_state, batch, rng) → (loss, (metrics, model_state))
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
+from cnnlab.data.augment import keys_of
+from cnnlab.data.canvas import within
 from cnnlab.errors import UserError
 from cnnlab.ops import forms
 from cnnlab.state import TrainState
-from cnnlab.transfer import merge_params, split_params
+from cnnlab.transfer import frozen_as_in_evaluation, merge_params, split_params
+
+
+def init(self: Any, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainState:
+    """A fresh state; of `batch` only the shape of "image" counts."""
+    variables = dict(self.model.init(rng, self.preprocess(batch["image"][:1]), train=False))
+    params = variables.pop("params")
+    return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params))
+
+
+def init_optimizer(self: Any, params: PyTree) -> optax.OptState:
+    """The optimizer's state before the first step: of the trained parameters alone."""
+    return self.optimizer.init(split_params(params, self.frozen)[0])
+
+
+def inputs(self: Any, batch: Mapping[str, Array]) -> Float[Array, "n h w c"]:
+    """The network's input of pictures of mixed sizes: 0, the mean colour, beyond their edges."""
+    x = self.preprocess(batch["image"])
+    return jnp.where(within(batch["size"], x.shape[1:3])[..., None], x, 0.0)
+
+
+def train_step(
+    self: Any,
+    state: TrainState,
+    batch: Mapping[str, Array],
+    rng: Key[Array, ""],
+    reduce: Callable[[PyTree], PyTree],
+) -> tuple[TrainState, dict[str, Array]]:
+    """One update; see `make_train_step`."""
+    return make_train_step(self.loss_fn, self.optimizer, self.frozen, self.accumulate)(state, batch, rng, reduce)
+
+
+def augmented(task: Any, batch: Mapping[str, Array], rng: Key[Array, ""]) -> Mapping[str, Array]:
+    """A training batch after the task's augmentation, where it has one; `rng` is the step's key."""
+    if task.augment is None:
+        return batch
+    return task.augment(keys_of(jax.random.fold_in(rng, 0), batch["position"]), batch)
+
+
+def apply_in_training(
+    task: Any, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""], *args, **kwargs
+) -> tuple[Any, PyTree]:
+    """What the task's model makes of the arguments in training, and its new state.
+
+    Args:
+      task: whose frozen layers run as in evaluation.
+      params, model_state: of its model.
+      batch: of which "position" tells the devices' shares apart: dropout must differ between them.
+      rng: the step's key.
+      *args, **kwargs: of the model, or of its `method`.
+    """
+    dropout = jax.random.fold_in(jax.random.fold_in(rng, 1), batch["position"][0])
+    with frozen_as_in_evaluation(task.frozen):
+        return task.model.apply(
+            {"params": params, **model_state}, *args, mutable=list(model_state), rngs={"dropout": dropout}, **kwargs
+        )
 
 
 def make_train_step(
