@@ -139,6 +139,8 @@ def options_of(mode: str) -> ConfigDict:
     elif mode == "predict":
         options.num_samples = 64  # of nets that make pictures: how many; with --input they judge pictures instead
         options.label = ""  # of nets that make pictures of classes: which, by name or number; "": all in turn
+        options.query = ""  # of nets that know sentences: one, which the pictures are ranked by
+        options.regions = False  # of nets that describe pictures: describe each region that config.detector finds
     return options
 
 

@@ -1,5 +1,6 @@
 """Prediction on picture files: what `--mode=predict` does."""
 
+import dataclasses
 import glob
 import json
 import sys
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 from cnnlab import figures, loop, parallel
 from cnnlab.data.pictures import SUFFIXES, CorruptPicture
+from cnnlab.data.text import Vocabulary, words_of
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.film import as_png
@@ -79,14 +81,14 @@ def predict(experiment: Experiment, state: TrainState, files: list[Path]) -> tup
 def predict_and_say(
     experiment: Experiment, workdir: Path, which: str, pattern: str | None, options: ConfigDict
 ) -> None:
-    """What the command line asks for: of picture files their classes, or, of a task that makes pictures, samples.
+    """What the command line asks for: of picture files what is in them, or, of a task that makes pictures, samples.
 
     Args:
       experiment: the workdir's.
       workdir: the run's folder.
       which: "latest" or "best" checkpoint.
       pattern: of --input; a task that makes pictures needs none.
-      options: the fields "num_samples" and "label" of `configs.options_of`.
+      options: the fields of `configs.options_of`.
     """
     makes = hasattr(experiment.task, "sample")
     if not makes and options.label:
@@ -95,7 +97,47 @@ def predict_and_say(
         sample_and_save(experiment, loop.restored_state(experiment, workdir, which), workdir, options)
     else:
         files = find_pictures(pattern)
-        predict_and_save(experiment, loop.restored_state(experiment, workdir, which), workdir, files)
+        asking = asked(experiment, options.query)
+        if options.regions:
+            from cnnlab.region_captions import of_regions  # late, as few runs need it
+
+            asking = of_regions(asking)
+        state = loop.restored_state(experiment, workdir, which)
+        predict_and_save(asking, state, workdir, files, ranked=bool(options.query))
+
+
+def asked(experiment: Experiment, query: str) -> Experiment:
+    """An experiment whose pictures are judged by how well a sentence fits them; without one, as it is.
+
+    Raises:
+      UserError: there is no sentence and there must be one, or the task knows of none; it has no words, or words that
+        were never learnt.
+    """
+    task = experiment.task
+    if not query:
+        if getattr(task, "needs_query", False):
+            raise UserError(f"{experiment.name} finds pictures by a sentence: add --config.query='...'")
+        return experiment
+    if not hasattr(task, "vocabulary"):
+        raise UserError(f"config.query is for nets that know sentences, and {experiment.name} knows none")
+    sentence = encoded(query, task.vocabulary)
+
+    def read(path: Path) -> dict[str, np.ndarray]:
+        return {**experiment.read_picture(path), **sentence}
+
+    return dataclasses.replace(experiment, read_picture=read)
+
+
+def encoded(query: str, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
+    """A sentence as the "tokens" and the "length" of a picture; see `asked`."""
+    words = words_of(query)
+    if not words:
+        raise UserError(f"config.query is {query!r}, which has no words: write a sentence")
+    if unknown := [word for word in words if word not in vocabulary.words]:
+        known = ", ".join(vocabulary.words[:60]) + ", …" * (len(vocabulary.words) > 60)
+        raise UserError(f"config.query has words that were never learnt, {', '.join(unknown)}: it may have {known}")
+    count = len(words) + 2
+    return {"tokens": vocabulary.encode(words, count)[None], "length": np.array([count], np.int32)}
 
 
 def sample_and_save(experiment: Experiment, state: TrainState, workdir: Path, options: ConfigDict) -> None:
@@ -124,9 +166,21 @@ def sample_and_save(experiment: Experiment, state: TrainState, workdir: Path, op
     print(f"written: {count} pictures in {workdir / 'samples'}, {workdir / 'figures' / 'predictions.png'}")
 
 
-def predict_and_save(experiment: Experiment, state: TrainState, workdir: Path, files: list[Path]) -> None:
-    """Prints what is found in each picture, writes predictions.jsonl and the pictures that the task draws of it."""
+def predict_and_save(
+    experiment: Experiment, state: TrainState, workdir: Path, files: list[Path], ranked: bool = False
+) -> None:
+    """Prints what is found in each picture, writes predictions.jsonl and the pictures that the task draws of it.
+
+    Args:
+      experiment, state: see `predict`.
+      workdir: that is written into.
+      files: of pictures.
+      ranked: the pictures with the highest score come first.
+    """
     files, pictures, rows = predict(experiment, state, files)
+    if ranked:
+        order = sorted(range(len(rows)), key=lambda i: -rows[i].get("score", rows[i].get("log_probability")))
+        files, pictures, rows = ([each[i] for i in order] for each in (files, pictures, rows))
     if not parallel.is_main():
         return
     for file, row in zip(files, rows, strict=True):

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -136,7 +136,7 @@ def descent_with_drops(config: ConfigDict, steps_of: Callable[[float], int]) -> 
 
 
 def optimizer_of(config: ConfigDict) -> optax.GradientTransformation:
-    """What detection's and segmentation's fields ask for: "sgd", its rate falling at drops, or "adam", along a cosine.
+    """What config.optimizer asks for: "sgd", its rate falling at drops, or "adam", its rate falling along a cosine.
 
     Raises:
       UserError: an unknown optimizer.
@@ -257,20 +257,43 @@ def choose_data(config: ConfigDict, name: str, size: int) -> Labelled:
 def experiment_of(
     config: ConfigDict, name: str, task: Classification, data: Labelled, size: int, steps: int
 ) -> Experiment:
-    """The Experiment of a task on pictures stored at size×size, all else from the config's fields."""
+    """The Experiment of a classification on pictures stored at size×size, all else from the config's fields."""
+    read = functools.partial(read_picture, shape=(size, size, 3), crop=True)
+    return run_of(config, name, task, data, size, read, steps=steps, test_squares=data.test_squares)
+
+
+def on_canvases(config: ConfigDict, name: str, task: T, data: Detected, resizing: Resizing, best: str) -> Experiment:
+    """The Experiment of a supervised task on pictures of mixed sizes; see `run_of`."""
+    read = functools.partial(read_fields, resizing=resizing)
+    largest = resizing.buckets()[-1]
+    made = run_of(config, name, task, data, largest[0], read, best=best)
+    return dataclasses.replace(made, picture_shape=(*largest, 3))
+
+
+def run_of(
+    config: ConfigDict, name: str, task: T, data: Any, size: int, read_picture: Callable, **fields: Any
+) -> Experiment:
+    """The Experiment of a supervised task, all else from the config's fields.
+
+    Args:
+      config: with the fields of `craft_fields`, and those that all runs have.
+      name: of the experiment.
+      task: without what `craft_fields` ask for.
+      data: with `train`, `test` and `prepare`.
+      size: its pictures are stored at size×size.
+      read_picture, **fields: of the `Experiment`.
+    """
     return Experiment(
         name=name,
         config=plain(config),
         task=crafted(task, config, size),
         train_data=data.train,
         test_data=data.test,
-        test_squares=data.test_squares,
         prepare=data.prepare,
         picture_shape=(size, size, 3),
-        read_picture=functools.partial(read_picture, shape=(size, size, 3), crop=True),
+        read_picture=read_picture,
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
-        steps=steps,
         seed=config.seed,
         log_every=config.log_every,
         eval_every=config.eval_every,
@@ -278,41 +301,7 @@ def experiment_of(
         init_from=config.init_from,
         replace_head=config.replace_head,
         init_layers=transfer.patterns(config.init_layers),
-    )
-
-
-def on_canvases(config: ConfigDict, name: str, task: T, data: Detected, resizing: Resizing, best: str) -> Experiment:
-    """The Experiment of a supervised task on pictures of mixed sizes, all else from the config's fields.
-
-    Args:
-      config: with the fields of `craft_fields`, and those that all runs have.
-      name: of the experiment.
-      task: without what `craft_fields` ask for.
-      data: to train and to test on.
-      resizing: of its pictures.
-      best: see `Experiment`.
-    """
-    largest = resizing.buckets()[-1]
-    return Experiment(
-        name=name,
-        config=plain(config),
-        task=crafted(task, config, largest[0]),
-        train_data=data.train,
-        test_data=data.test,
-        prepare=data.prepare,
-        picture_shape=(*largest, 3),
-        read_picture=functools.partial(read_fields, resizing=resizing),
-        batch_size=config.batch_size,
-        eval_batch_size=config.eval_batch_size,
-        steps=config.steps,
-        seed=config.seed,
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        checkpoint_every=config.checkpoint_every,
-        best=best,
-        init_from=config.init_from,
-        replace_head=config.replace_head,
-        init_layers=transfer.patterns(config.init_layers),
+        **{"steps": config.get("steps"), **fields},
     )
 
 

@@ -156,15 +156,18 @@ def scale_layers(factors: Mapping[str, float]) -> optax.GradientTransformation:
 
 
 def head_layers(model: nn.Module, image: jax.ShapeDtypeStruct) -> tuple[str, ...]:
-    """The layers whose parameters depend on the number of classes: the classifiers, auxiliary ones too.
+    """The layers whose parameters depend on the number of classes, the classifiers, auxiliary ones too; of nets that
+    know sentences, on the number of words.
 
     Args:
-      model: a network with an attribute `num_classes`.
+      model: a network with an attribute `num_classes` or `vocabulary`.
       image: the shape of its input.
     """
 
-    def shapes(classes: int) -> Mapping[Path, tuple[int, ...]]:
-        variables = jax.eval_shape(model.clone(num_classes=classes).init, jax.random.key(0), image)
+    field = "vocabulary" if hasattr(model, "vocabulary") else "num_classes"
+
+    def shapes(count: int) -> Mapping[Path, tuple[int, ...]]:
+        variables = jax.eval_shape(model.clone(**{field: count}).init, jax.random.key(0), image)
         return {path: leaf.shape for path, leaf in flatten_dict(variables["params"]).items()}
 
     two, three = shapes(2), shapes(3)

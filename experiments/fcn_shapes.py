@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.width = 32  # maps of the first stage of the ResNet
     config.batch_size = 16  # pictures, of all devices together, which must divide it
     config.eval_batch_size = 50  # likewise
-    config.steps = 1000  # of each run
+    config.steps = 1700  # of each run
     config.sync_norm = True  # batch normalisation over all devices, so that their number changes nothing
     config.optimizer = "adam"  # its rate falling to 0 along a cosine
     config.learning_rate = 1e-3  # at the first step

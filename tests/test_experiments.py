@@ -56,6 +56,10 @@ def config_of(name, tmp_path, form="small"):
         config.update(data="shapes", numbered=False)
     if name == "faster_rcnn_bccd":
         config.data = str(voc_folder(tmp_path / "voc"))
+    if name.startswith(("caption_", "alignment_")):
+        config.update(batch_size=4, eval_batch_size=4, size=64, data="shapes", words=0, cut=False)
+    if name in ("caption_coco", "alignment_coco"):
+        config.net = "small"
     if "proposals" in config:
         config.proposals = 10
     if name == "transfer_folder":
@@ -116,7 +120,7 @@ def test_it_trains_a_step_and_is_evaluated(name, tmp_path):
         source, test = experiment.train_data(), experiment.test_data()
         if "small" in experiment.config:
             source, test = first(source, 8), first(test, 6)
-        elif "rules" in experiment.config or name.startswith("fcn_"):
+        elif "rules" in experiment.config or name.startswith(("fcn_", "caption_", "alignment_")):
             test = Head(test, 3)
         experiment = dataclasses.replace(experiment, train_data=lambda: source, test_data=lambda: test)
     except UserError as error:

@@ -8,11 +8,15 @@ import pytest
 from PIL import Image
 
 from cnnlab import configs, loop
+from cnnlab import predict as predicting
 from cnnlab.data.digits import digits
+from cnnlab.data.shapes import draw
 from cnnlab.errors import UserError
 from cnnlab.predict import find_pictures, predict, predict_and_say, sample_and_save
 from experiments import gan_mnist
+from tests import test_caption_recipes
 from tests.small import small_experiment
+from tests.test_caption_recipes import few_drawings  # noqa: F401  (the fixture keeps the data small)
 
 
 def test_find_pictures(tmp_path):
@@ -96,3 +100,37 @@ def test_samples_that_cannot_be_made(tmp_path):
     with pytest.raises(UserError, match=r"config\.label is for nets that make pictures, and lenet_digits is none"):
         predict_and_say(small_experiment(), tmp_path, "latest", None, asked(label="7"))
     assert not any(tmp_path.iterdir())
+
+
+def test_a_sentence_is_asked_for(tmp_path):
+    experiment = test_caption_recipes.caption_run()
+    vocabulary = experiment.task.vocabulary
+    for i in range(3):
+        Image.fromarray(draw("test", i, 32).picture).save(tmp_path / f"{i}.png")
+    assert predicting.asked(experiment, "") is experiment
+    fields = predicting.asked(experiment, "A red circle!").read_picture(tmp_path / "0.png")
+    assert vocabulary.decode(fields["tokens"][0]) == ("a", "red", "circle")
+    assert fields["length"].tolist() == [5]
+    for query, wrong in (
+        ("?!", r"config\.query is '\?!', which has no words"),
+        ("a dog and a zebra", r"never learnt, dog, zebra: it may have a, "),
+    ):
+        with pytest.raises(UserError, match=wrong):
+            predicting.asked(experiment, query)
+    with pytest.raises(UserError, match=r"config\.query is for nets that know sentences, and .* knows none"):
+        predicting.asked(small_experiment(), "a red circle")
+
+
+def test_pictures_are_ranked_by_a_sentence(tmp_path, capsys):
+    experiment = test_caption_recipes.caption_run()
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    for i, file in enumerate(files):
+        Image.fromarray(draw("test", i, 32).picture).save(file)
+    state = loop.initial_state(experiment)
+    sentence = predicting.asked(experiment, "a red circle")
+    _, _, rows = predict(sentence, state, files)
+    scores = [row["log_probability"] for row in rows]
+    predicting.predict_and_save(sentence, state, tmp_path / "w", files, ranked=True)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said] == [str(files[i]) for i in np.argsort(scores)[::-1]]
+    assert all("a red circle" in line for line in said)

@@ -1,5 +1,6 @@
 """Whose run a workdir holds."""
 
+import dataclasses
 import json
 
 import pytest
@@ -21,6 +22,19 @@ def test_another_configuration_is_refused_and_the_fields_named(tmp_path):
     other = small_experiment({"seed": 7, "variant": "paper"})
     with pytest.raises(UserError, match=r"seed: 0 → 7; variant: 'modern' → 'paper'.*--overwrite"):
         workdirs.check_same_run(tmp_path, other, overwrite=False)
+
+
+def test_long_values_are_cut_off_in_the_message(tmp_path):
+    words = [f"word{i}" for i in range(1000)]
+    run = small_experiment()
+    workdirs.claim(tmp_path, dataclasses.replace(run, config={**run.config, "words": words}))
+    other = dataclasses.replace(run, config={**run.config, "words": words[1:], "x": "y" * (workdirs.LONGEST - 2)})
+    with pytest.raises(UserError) as error:
+        workdirs.check_same_run(tmp_path, other, overwrite=False)
+    first, second = repr(words)[: workdirs.LONGEST], repr(words[1:])[: workdirs.LONGEST]
+    assert f"words: {first} … → {second} …; x: None → 'yyy" in str(error.value)
+    assert "yyy'. Use another" in str(error.value)  # just short enough
+    assert len(str(error.value)) < 700
 
 
 def test_overwriting_deletes_the_run_and_nothing_else(tmp_path):

@@ -60,6 +60,7 @@ class Rules:
       cut: longer sentences are cut off and told; else they are refused.
       boxes: batches have them.
       test_share: of a folder as Flickr's without lists, the share that is held out.
+      shapes: in a drawing at most, from 1 to 6.
     """
 
     size: int
@@ -68,6 +69,7 @@ class Rules:
     cut: bool = False
     boxes: bool = False
     test_share: float = 0.2
+    shapes: int = DRAWN_MOST
 
     def __post_init__(self) -> None:
         if self.words < 0 or (self.cut and not self.words):
@@ -113,12 +115,13 @@ def choose(data: str, rules: Rules, experiment: str, vocabulary: Vocabulary | No
     return Captions(vocabulary, (), missing, missing)
 
 
-def of_shapes(rules: Rules, vocabulary: Vocabulary | None = None, most: int = DRAWN_MOST) -> Captions:
-    """Drawn shapes with sentences, at most `most` in a picture; see `sentences.py`.
+def of_shapes(rules: Rules, vocabulary: Vocabulary | None = None) -> Captions:
+    """Drawn shapes with sentences; see `sentences.py`.
 
     Raises:
-      UserError: the rules ask for shorter sentences than there are, or `most` is not from 1 to 6.
+      UserError: the rules ask for shorter sentences than there are, or for other than 1 to 6 shapes.
     """
+    most = rules.shapes
     if not 1 <= most <= DRAWN_MOST or rules.size < 32:
         raise UserError(f"{rules.size}×{rules.size} with {most} shapes: it must be 32 or more, with 1 to {DRAWN_MOST}")
     if 0 < rules.words < LONGEST:

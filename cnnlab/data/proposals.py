@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from cnnlab.data.annotations import Annotation
+from cnnlab.data.captions import Captioned
 from cnnlab.data.source import Source
 from cnnlab.progress import Progress
 from cnnlab.writer import write_arrays
@@ -28,10 +29,12 @@ def cache_folder() -> Path:
 
 def identity(source: Source) -> str:
     """What tells one source's pictures from another's: how it was made, and the files' sizes and times."""
-    pictures = getattr(source, "annotations", None)
+    pictures = getattr(source, "annotations", getattr(source, "pictures", None))
     if not isinstance(pictures, list):
         return repr(source)
-    files = [one.picture for one in pictures if isinstance(one, Annotation) and isinstance(one.picture, Path)]
+    files = [
+        one.picture for one in pictures if isinstance(one, Annotation | Captioned) and isinstance(one.picture, Path)
+    ]
     stats = [(str(file.resolve()), *_stat(file)) for file in files]
     return f"{len(pictures)} {stats}"
 

@@ -8,7 +8,6 @@ Writing without spaces between words comes out as one long word.
 
 import collections
 import dataclasses
-import hashlib
 import json
 import sys
 import unicodedata
@@ -20,12 +19,10 @@ from jaxtyping import Array, Bool, Int
 
 from cnnlab.data.annotations import Findings
 from cnnlab.errors import UserError
-from cnnlab.writer import write_whole
 
 PAD, START, END, UNK = range(4)
 SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")  # no word that tokenising makes
 MINIMUM = 5  # times that a word must occur among the training sentences, in the paper and here
-KIND = "cnnlab vocabulary"  # how its file is known
 KEPT = ("L", "M", "N")  # Unicode's letters, the marks on them, and numerals
 
 
@@ -140,16 +137,6 @@ class Vocabulary:
         """How often each number stands in the training sentences, PAD never; START and END once a sentence."""
         return np.array([0, self.sentences, self.sentences, self.unknown, *self.counts], np.int64)
 
-    def digest(self) -> str:
-        """16 hexadecimal digits that are the same for the same words in the same order, and for no others."""
-        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()[:16]
-
-    def save(self, path: Path) -> None:
-        """Writes it as JSON, which `load` reads."""
-        fields = {name: getattr(self, name) for name in ("minimum", "sentences", "unknown", "words", "counts")}
-        content = json.dumps({"kind": KIND, "digest": self.digest(), **fields}, ensure_ascii=False)
-        write_whole(path, f"{content}\n".encode())
-
 
 def build(sentences: Iterable[Sequence[str]], minimum: int = MINIMUM) -> Vocabulary:
     """The vocabulary of training sentences: the words that stand there `minimum` times or more.
@@ -172,27 +159,6 @@ def build(sentences: Iterable[Sequence[str]], minimum: int = MINIMUM) -> Vocabul
         )
     known = tuple(counts[word] for word in kept)
     return Vocabulary(tuple(kept), known, counts.total() - sum(known), total, minimum)
-
-
-def load(path: Path) -> Vocabulary:
-    """The vocabulary of a file that `save` wrote.
-
-    Raises:
-      UserError: it is not there, damaged, or another kind of file.
-    """
-    content = parse_json(path)
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise UserError(f"{path} is no vocabulary: a training run writes it as vocabulary.json into its workdir")
-    try:
-        words, counts = (tuple(content[name]) for name in ("words", "counts"))
-        unknown, sentences, minimum = (int(content[name]) for name in ("unknown", "sentences", "minimum"))
-        found = Vocabulary(words, tuple(map(int, counts)), unknown, sentences, minimum)
-        whole = found.digest() == content["digest"] and len(set(words)) == len(words) == len(counts) > 0
-    except (KeyError, TypeError, ValueError):
-        whole = False
-    if not whole:
-        raise UserError(f"the vocabulary {path} is damaged: restore it, or train anew")
-    return found
 
 
 def parse_json(path: Path) -> object:
@@ -223,30 +189,6 @@ def read_text(path: Path) -> str:
         line = error.object[: error.start].count(b"\n") + 1
         wrong = error.object[error.start]
         raise UserError(f"{path}:{line}: the byte 0x{wrong:02x} is no UTF-8: save the file as UTF-8") from error
-
-
-def check_belongs(vocabulary: Vocabulary, size: int, where: str, digest: str = "") -> None:
-    """Makes sure that weights were trained with this vocabulary.
-
-    Args:
-      vocabulary: that is at hand.
-      size: the rows of the weights' table of words.
-      where: the weights are, for the message.
-      digest: of the vocabulary that the weights were trained with, where it is known.
-
-    Raises:
-      UserError: they were not: words would be mistaken for one another.
-    """
-    if size != len(vocabulary):
-        raise UserError(
-            f"the vocabulary has {len(vocabulary)} words and the weights of {where} have {size}: it is another's; take "
-            "the vocabulary.json of the run that made the weights"
-        )
-    if digest and digest != vocabulary.digest():
-        raise UserError(
-            f"the vocabulary's {size} words are not those that the weights of {where} were trained with ({digest}, "
-            f"here {vocabulary.digest()}): take the vocabulary.json of the run that made them"
-        )
 
 
 def mask_of(length: Int[Array | np.ndarray, "*n"], most: int) -> Bool[Array | np.ndarray, "*n {most}"]:

@@ -9,8 +9,9 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
+from cnnlab.models.fast_rcnn import FastRCNN
 from cnnlab.ops.activations import relu
 from cnnlab.ops.recurrent import cell_of
 
@@ -48,31 +49,59 @@ class SentenceEncoder(nn.Module):
         return relu(nn.Dense(self.joint, dtype=self.dtype, name="output")(h)).astype(jnp.float32)
 
 
-class Alignment(nn.Module):
-    """Regions' features and sentences to vectors in one space.
+class AlignmentNet(FastRCNN):
+    """Pictures' regions and sentences' words to vectors in one space.
+
+    What sees is a detector's body, as `models/detectors.py` puts it together: each region is pooled from its picture's
+    maps, and its features, R-CNN's 4096 in the paper, are mapped linearly (equation 1).
 
     Attributes:
-      vocabulary, joint, hidden, embedding, cell, dtype: see `SentenceEncoder`.
+      num_classes: none, 0.
+      backbone, head, strides, neck, pooling, pooled, dtype: see `FastRCNN`.
+      vocabulary, joint, hidden, embedding, cell: see `SentenceEncoder`.
+      places: five more features a region: its edges and its area, as shares of the picture's. The paper has no such
+        thing; a pooled region no longer tells where it was and how large.
     """
 
-    vocabulary: int
+    vocabulary: int = 0
     joint: int = 1000
     hidden: int = 300
     embedding: int = 300
     cell: str = "rnn"
-    dtype: DTypeLike | None = None
+    places: bool = False
 
     def setup(self) -> None:
-        self.regions = nn.Dense(self.joint, dtype=self.dtype)
+        self.space = nn.Dense(self.joint, dtype=self.dtype)
         self.sentences = SentenceEncoder(
             self.vocabulary, self.joint, self.hidden, self.embedding, self.cell, self.dtype
         )
 
-    def __call__(
-        self, features: Float[Array, "n r f"], tokens: Int[Array, "m l"], length: Int[Array, " m"]
-    ) -> tuple[Float[Array, "n r d"], Float[Array, "m l d"]]:
-        """The vectors of pictures' regions (equation 1) and of sentences' words."""
-        return self.regions(features).astype(jnp.float32), self.sentences(tokens, length)
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> tuple[Array, Array]:
+        """The vectors of one region a picture, all of it, and of a word: for a summary, and to initialise."""
+        one = jnp.ones((len(x), 1), jnp.int32)
+        return self.regions(x, whole(x)[:, None], train=train), self.words(one, one[:, 0])
+
+    def regions(
+        self, x: Float[Array, "n h w c"], boxes: Float[Array, "n r 4"], *, train: bool = False
+    ) -> Float[Array, "n r d"]:
+        """The vectors of regions x0 y0 x1 y1, in pixels of the network's input."""
+        pooled = self.pool(self.maps(x, train=train), boxes)
+        n, r = pooled.shape[:2]
+        features = self.head(pooled.reshape(n * r, *pooled.shape[2:]), train=train).reshape(n, r, -1)
+        if self.places:
+            shares = boxes / whole(x)[:, None, [2, 3, 2, 3]]
+            area = (shares[..., 2] - shares[..., 0]) * (shares[..., 3] - shares[..., 1])
+            features = jnp.concatenate([features, shares.astype(features.dtype), area[..., None]], -1)
+        return self.space(features).astype(jnp.float32)
+
+    def words(self, tokens: Int[Array, "m l"], length: Int[Array, " m"]) -> Float[Array, "m l d"]:
+        """The vectors of sentences' words."""
+        return self.sentences(tokens, length)
+
+
+def whole(x: Real[Array, "n h w c"]) -> Float[Array, "n 4"]:
+    """The box around all of each picture."""
+    return jnp.tile(jnp.array([0.0, 0.0, x.shape[2], x.shape[1]]), (len(x), 1))
 
 
 def scores(
@@ -107,20 +136,38 @@ def _largest(products: Float[Array, "n m r l"], part: Bool[Array, "n 1 r 1"]) ->
     return jnp.where(jnp.isfinite(found), found, 0.0)
 
 
-def ranking_loss(found: Float[Array, "n n"], margin: float = 1.0) -> Float[Array, ""]:
-    """What keeps each picture's own sentence a margin above all others of the batch, and the other way round (eq. 9).
+def ranking_loss(
+    own: Float[Array, "n s"],
+    sentences: Float[Array, "n m"],
+    pictures: Float[Array, "k n s"],
+    wrong_sentences: Bool[Array, "n m"],
+    wrong_pictures: Bool[Array, "k n"],
+    there: Bool[Array, "n s"],
+    margin: float = 1.0,
+) -> Float[Array, ""]:
+    """What keeps each picture and its sentence a margin above all wrong pairs, in both directions (equation 9).
 
     Args:
-      found: scores of each picture with each sentence; the pairs are on the diagonal.
+      own: scores of pictures with their own sentences, of which they may have several.
+      sentences: scores of these pictures with sentences of the whole batch,
+      pictures: and of their sentences with pictures of the whole batch.
+      wrong_sentences, wrong_pictures: which of those are wrong.
+      there: which of their own sentences there are.
       margin: 1 in the paper.
 
     Returns:
-      The mean over the pairs of both sums; the pairs themselves, which the paper's sums count as 1 each, left out.
+      The mean over all n·s pairs of both sums; those that are not there count 0. The pairs themselves, which the
+      paper's sums count as 1 each, are left out.
 
-    >>> float(ranking_loss(jnp.array([[2.0, 1.5], [0.0, 1.0]])))
+    >>> found, wrong = jnp.array([[2.0, 1.5], [0.0, 1.0]]), ~jnp.eye(2, dtype=bool)
+    >>> own, there = jnp.diagonal(found)[:, None], jnp.ones((2, 1), bool)
+    >>> float(ranking_loss(own, found, found[..., None], wrong, wrong, there))
     1.0
     """
-    own, others = jnp.diagonal(found), 1 - jnp.eye(len(found))
-    of_sentences = jnp.maximum(0, found - own[:, None] + margin)  # wrong sentences for each picture
-    of_pictures = jnp.maximum(0, found - own[None] + margin)  # wrong pictures for each sentence
-    return ((of_sentences + of_pictures) * others).sum() / len(found)
+    of_sentences = jnp.maximum(
+        0, sentences[:, None] - own[..., None] + margin
+    )  # by picture, its own, and the wrong one
+    of_pictures = jnp.maximum(0, pictures - own[None] + margin)
+    lost = jnp.where(wrong_sentences[:, None], of_sentences, 0.0).sum(-1)
+    lost += jnp.where(wrong_pictures[..., None], of_pictures, 0.0).sum(0)
+    return jnp.where(there, lost, 0.0).mean()

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PyTree
 
+from cnnlab.data.text import START
 from cnnlab.ops.beam_search import Step, beam_search
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.recurrent import cell_of, first_carry
@@ -73,7 +74,61 @@ class Captioner(nn.Module):
         return (inner, jnp.zeros_like(seen)), self._logits(h, train=False)
 
 
-def stepper(model: Captioner, variables: Any) -> Step:
+class CaptionNet(nn.Module):
+    """A picture to its sentence: features of a network for classes, and a `Captioner` that sees them.
+
+    Attributes:
+      backbone: gives the maps that its attribute `maps` names; the last of them is used: "fc7" of VGG, AlexNet and
+        ZFNet, as in the paper; or a map (n, h, w, c), the mean over its places.
+      vocabulary, hidden, cell, dropout, dtype: see `Captioner`.
+      flat: besides the mean, in which is lost what is where, all places of a map, flattened.
+    """
+
+    backbone: nn.Module
+    vocabulary: int
+    hidden: int = 512
+    cell: str = "rnn"
+    dropout: float = 0.0
+    flat: bool = False
+    dtype: DTypeLike | None = None
+
+    def setup(self) -> None:
+        self.captioner = Captioner(self.vocabulary, self.hidden, self.cell, self.dropout, self.dtype)
+
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n v"]:
+        """The logits of the first word."""
+        tokens = jnp.full((len(x), 1), START, jnp.int32)
+        return self.captioner(self.features(x, train=train), tokens, train=train)[:, 0]
+
+    def features(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n f"]:
+        """What the captioner sees of each picture."""
+        seen = self.backbone(x, train=train)[self.backbone.maps[-1]]
+        if seen.ndim == 2:
+            return seen
+        mean = seen.mean((1, 2))
+        return jnp.concatenate([mean, seen.reshape(len(seen), -1)], -1) if self.flat else mean
+
+    def logits(
+        self, x: Float[Array, "n h w c"], tokens: Int[Array, "n s l"], *, train: bool = False
+    ) -> Float[Array, "n s l v"]:
+        """The logits of the word after each, of several sentences a picture; see `Captioner`."""
+        n, each, length = tokens.shape
+        features = jnp.repeat(self.features(x, train=train), each, 0)
+        return self.captioner(features, tokens.reshape(-1, length), train=train).reshape(n, each, length, -1)
+
+    def begin(self, features: Float[Array, "n f"]) -> PyTree:
+        """See `Captioner`."""
+        return self.captioner.begin(features)
+
+    def step(self, carry: PyTree, tokens: Int[Array, " n"]) -> tuple[PyTree, Float[Array, "n v"]]:
+        """See `Captioner`."""
+        return self.captioner.step(carry, tokens)
+
+
+Net = Captioner | CaptionNet
+
+
+def stepper(model: Net, variables: Any) -> Step:
     """`model.step` as `beam_search` takes it."""
 
     def step(carry: PyTree, tokens: Int[Array, " n"]) -> tuple[PyTree, Float[Array, "n v"]]:
@@ -84,7 +139,13 @@ def stepper(model: Captioner, variables: Any) -> Step:
 
 
 def describe(
-    model: Captioner, variables: Any, features: Float[Array, "n f"], start: int, end: int, length: int, beam: int = 7
+    model: Net,
+    variables: Any,
+    features: Float[Array, "n f"],
+    start: int,
+    end: int,
+    length: int,
+    beam: int = 7,
 ) -> tuple[Int[Array, "n b l"], Float[Array, "n b"]]:
     """The likeliest sentences about pictures that beam search finds, the best first, and their log-probabilities.
 
@@ -100,7 +161,7 @@ def describe(
 
 
 def sample(
-    model: Captioner,
+    model: Net,
     variables: Any,
     features: Float[Array, "n f"],
     key: Array,

@@ -51,7 +51,7 @@ class BatchNorm(nn.Module):
         dtype = self.dtype or x.dtype
         if self.frozen or not train:
             return apply_moments(x, scale, bias, mean.value, variance.value, self.epsilon).astype(dtype)
-        axis_name = None if self.is_initializing() or not _spans_several(self.axis_name) else self.axis_name
+        axis_name = None if self.is_initializing() or not spans_several(self.axis_name) else self.axis_name
         if axis_name is None and tuned():
             y, now, spread = normalise(x, scale, bias, self.epsilon)
         else:
@@ -63,7 +63,7 @@ class BatchNorm(nn.Module):
         return y.astype(dtype)
 
 
-def _spans_several(axis_name: str | None) -> bool:
+def spans_several(axis_name: str | None) -> bool:
     """Whether an axis is bound and has more than one device."""
     try:
         return axis_name is not None and lax.axis_size(axis_name) > 1

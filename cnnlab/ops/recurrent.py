@@ -9,7 +9,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, PyTree
 
 from cnnlab.errors import UserError
-from cnnlab.ops.activations import relu
 
 
 class PlainCell(nn.RNNCellBase):
@@ -29,8 +28,9 @@ class PlainCell(nn.RNNCellBase):
     def __call__(self, h: Float[Array, "*n d"], x: Float[Array, "*n d"]) -> tuple[Array, Array]:
         # What is carried over many words then neither dies out nor grows at first; the paper has no word of it.
         init = nn.initializers.orthogonal()
-        h = relu(x + nn.Dense(self.features, kernel_init=init, dtype=self.dtype, name="recurrent")(h))
-        return h, h
+        # Not `activations.relu`: where one or two sentences go through a loop, XLA cannot compile its barrier.
+        new = nn.relu(x + nn.Dense(self.features, kernel_init=init, dtype=self.dtype, name="recurrent")(h))
+        return new.astype(h.dtype), new  # a scan carries one type from word to word
 
     @nn.nowrap
     def initialize_carry(self, rng: Key[Array, ""], input_shape: tuple[int, ...]) -> Float[Array, "*n d"]:

@@ -48,6 +48,16 @@ def test_shapes_that_cannot_be():
         choose("shapes", Rules(48, words=5), "x")
     with pytest.raises(UserError, match="16×16 with 6 shapes: it must be 32 or more, with 1 to 6"):
         choose("shapes", Rules(16), "x")
+    with pytest.raises(UserError, match="48×48 with 7 shapes"):
+        choose("shapes", Rules(48, shapes=7), "x")
+
+
+def test_fewer_shapes(monkeypatch):
+    monkeypatch.setattr(captioned, "DRAWN", {"train": 4, "test": 8})
+    data = choose("shapes", Rules(48, boxes=True, shapes=2), "x")
+    batch = data.test().batch(np.arange(8))
+    assert batch["boxes"].shape == (8, 2, 4)
+    assert {len(data.test().scene(i).things) for i in range(8)} == {1, 2}
     with pytest.raises(UserError, match=r"config\.words is 0: .* 1 or more where config\.cut is set"):
         Rules(48, cut=True)
 

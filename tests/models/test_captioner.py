@@ -1,17 +1,21 @@
 """The captioner: the paper's equations, steps and beam search that agree, what it learns by heart."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from cnnlab.models.captioner import Captioner, describe, sample, stepper
+from cnnlab.models.captioner import Captioner, CaptionNet, describe, sample, stepper
 
 START, END = 1, 2
 FEATURES = jax.random.normal(jax.random.key(0), (3, 6))
 
 
+@functools.cache
 def made(cell="rnn", vocabulary=9, hidden=8, **fields):
     net = Captioner(vocabulary, hidden, cell, **fields)
     tokens = jnp.array([[START, 4, 5, 6], [START, 7, 8, 3], [START, 3, 3, 4]])
@@ -88,3 +92,77 @@ def test_dropout_is_for_training():
     assert (still == net.apply(variables, FEATURES, tokens)).all()
     dropped = net.apply(variables, FEATURES, tokens, train=True, rngs={"dropout": jax.random.key(0)})
     assert float(jnp.abs(dropped - still).max()) > 1e-3
+
+
+class Maps(nn.Module):
+    """Two maps, of which a captioner sees the last, and a vector as fc7 is one."""
+
+    maps: tuple[str, ...] = ("a", "b")
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        found = {"a": x[:, ::2], "b": nn.Conv(5, (4, 4), 4)(x)}
+        found["fc"] = nn.Dense(7)(found["b"].reshape(len(x), -1)) * (2 if train else 1)
+        return {name: found[name] for name in self.maps}
+
+
+X = jax.random.normal(jax.random.key(5), (2, 8, 16, 3))
+SENTENCES = jnp.array([[[START, 4, 5], [START, 6, 0], [0, 0, 0]], [[START, 7, 8], [START, 4, 5], [START, 3, 3]]])
+
+
+@functools.cache
+def net_of_fc():
+    net = CaptionNet(Maps(("a", "fc")), 9, 6)
+    return net, jax.jit(net.init)(jax.random.key(1), X)
+
+
+def applied(method, *arguments, **fields):
+    net, variables = net_of_fc()
+    return jax.jit(functools.partial(net.apply, method=method, **fields))(variables, *arguments)
+
+
+@pytest.mark.parametrize(("fields", "size"), [({}, 5), ({"flat": True}, 5 + 2 * 4 * 5)])
+def test_what_the_captioner_sees(fields, size):
+    net = CaptionNet(Maps(), 9, 6, **fields)
+    variables = net.init(jax.random.key(1), X, method=net.features)
+    seen = net.apply(variables, X, method=net.features)
+    last = np.asarray(Maps().apply({"params": variables["params"]["backbone"]}, X, train=False)["b"])
+    assert seen.shape == (2, size)
+    np.testing.assert_allclose(seen[:, :5], last.mean((1, 2)), atol=1e-5)
+    np.testing.assert_allclose(seen[:, 5:], last.reshape(2, -1)[:, : size - 5], atol=1e-5)
+
+
+def test_sentences_are_of_their_pictures():
+    net, variables = net_of_fc()
+    assert set(variables["params"]) == {"backbone", "captioner"}
+    found, features = applied(net.logits, X, SENTENCES), applied(net.features, X)
+    assert features.shape == (2, 7)
+    own = {"params": variables["params"]["captioner"]}
+    alone = jax.jit(Captioner(9, 6).apply)(own, jnp.repeat(features, 3, 0), SENTENCES.reshape(6, 3))
+    np.testing.assert_allclose(found, alone.reshape(2, 3, 3, 9), atol=1e-5)
+    np.testing.assert_allclose(applied(None, X), jnp.stack([found[0, 0, 0], found[1, 1, 0]]), atol=1e-5)
+    carry = applied(net.begin, features)
+    for place in range(3):  # step by step the same
+        carry, logits = applied(net.step, carry, SENTENCES[:, 0, place])
+        np.testing.assert_allclose(logits, found[:, 0, place], atol=1e-5)
+
+
+def test_training_reaches_the_backbone():
+    net, _ = net_of_fc()
+    still, moving = (applied(net.features, X, train=train) for train in (False, True))
+    np.testing.assert_allclose(moving, 2 * still, rtol=1e-5)
+    logits = [applied(net.logits, X, SENTENCES, train=train) for train in (False, True)]
+    assert float(jnp.abs(logits[1] - logits[0]).max()) > 1e-3
+
+
+def test_numbers_of_half_the_width():
+    """In bfloat16 too sentences are searched for and drawn in loops, which carry one type from word to word."""
+    exact, variables, tokens = made()
+    net = exact.clone(dtype=jnp.bfloat16)
+    logits = jax.jit(net.apply)(variables, FEATURES, tokens)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, jax.jit(exact.apply)(variables, FEATURES, tokens), atol=0.1)
+    words, score = jax.jit(lambda v: describe(net, v, FEATURES, START, END, 3, beam=2))(variables)
+    assert (words.shape, score.dtype) == ((3, 2, 3), jnp.float32)
+    drawn = jax.jit(lambda v: sample(net, v, FEATURES, jax.random.key(0), START, END, 3))(variables)
+    assert drawn[0].shape == (3, 3)
