@@ -12,7 +12,8 @@ which takes TFDS's coco_captions with COCO's boxes as regions; --config.data=FOL
 Expected: R@1, 5, 10 and median rank of 16.5, 40.6, 54.2 and 7.6 from picture to sentence, 11.8, 32.1, 44.7 and 12.4
 from sentence to picture on Flickr8k's 1,000 test pictures (table 1).
 
-Measured: not yet.
+Measured: not on these sets; it ran 20 steps with the small network on a folder of 101 of COCO's photographs.
+2026-11-22.
 """
 
 from ml_collections import ConfigDict

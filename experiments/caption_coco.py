@@ -11,7 +11,11 @@ sentences, by --config.data=FOLDER.
 Expected: BLEU-1 to 4 of 62.5, 45.0, 32.1 and 23.0 % on COCO, 57.9, 38.3, 24.5 and 16.0 % on Flickr8k (tables 2 and 3,
 with a beam of 7).
 
-Measured: not yet.
+Measured: not on these sets. On a folder of 50 and 51 of COCO's photographs, from scratch (--config.data=DIR
+--config.net=small --config.size=96 --config.minimum=1 --config.words=0 --config.cut=False --config.dropout=0
+--config.batch_size=25 --config.eval_batch_size=25 --config.steps=300 --config.test_on=train; 6 min on two CPU cores
+that others shared): BLEU-4 of 100 % on the 50 that were learnt, after 200 steps; on the 51 others BLEU-1 to 4 of 35.8,
+15.8, 6.4 and 2.8 %, METEOR 0.095, with a beam of 1 33.6, 13.7, 0 and 0 %, METEOR 0.092. 2026-11-22.
 """
 
 import functools

@@ -12,11 +12,11 @@ then, of the last: --workdir=runs/fcn_shapes/fcn8s --mode=eval, or --mode=predic
 
 Expected: mean IoU of 8s at least 0.90, and 32s < 16s < 8s as in the paper, each in 10 minutes of two cores.
 
-Measured: mean IoU 71.9 % (32s), 82.9 % (16s) and 88.7 % (8s) on 500 test pictures of 192×192 (seed 0); by class of 8s
-from stars, 81.0 %, to circles, 91.7 %, and the background, 99.1 %. Each stage 14 min on two CPU cores that other work
-shared (14 to 26 pictures/s). After 700 more steps, at a rate of 7e-4 falling to 0, 8s has 89.2 %. Pictures of 128×128
-and 2,000 steps a stage: 65.9, 79.8 and, after 1,000 of the steps, 85.9. What scores every 8 pixels can give at all,
-fitted to the labels of 16 pictures: 98.3 % at 192×192, 96.5 % at 128×128. 2026-11-21.
+Measured: mean IoU 74.6 % (32s), 85.3 % (16s) and 90.6 % (8s) on 500 test pictures of 192×192 (seed 0). A step takes
+317 ms on two CPU cores (--mode=benchmark), so a stage 9 min; these runs shared them with others and took two to three
+times that. With 1,000 steps a stage: 71.9, 82.9 and 88.7 %. Pictures of 128×128 and 2,000 steps a stage: 65.9, 79.8
+and, after 1,000 of the steps, 85.9. What scores every 8 pixels can give at all, fitted to the labels of 16 pictures:
+98.3 % at 192×192, 96.5 % at 128×128. 2026-11-22.
 """
 
 import functools
