@@ -12,7 +12,7 @@ Of regions (section 3.2): --config.alignment=runs/alignment_shapes --config.size
 
 Expected: BLEU-4 of at least 0.60, and 90 % of the sentences true of their pictures, in 20 minutes of two cores.
 
-Measured: not yet.
+Measured: short of that: BLEU-4 of 41.3 % after 750 steps, 3.7 % true.
 """
 
 from ml_collections import ConfigDict
@@ -30,12 +30,11 @@ def get_config() -> ConfigDict:
     config.update(captioner_fields())
     config.shapes = 3  # in a drawing at most
     config.size = 96  # pictures are drawn of size×size pixels
-    config.init_layers = "backbone/conv1,backbone/bn1,backbone/conv[234]_*"  # with init_from: what a detector has
     config.width = 32  # maps of the first stage of the ResNet
     config.flat = True  # besides the mean of the last maps all their places: sentences say what is where
     config.sync_norm = True  # batch normalisation over all devices, so that their number changes nothing
     config.batch_size = 50  # pictures, of all devices together, which must divide it
-    config.steps = 1300  # in the whole run
+    config.steps = 2000  # in the whole run
     config.average = 0.99  # decay of a moving average of the weights, used in testing
     return config
 
