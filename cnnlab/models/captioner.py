@@ -39,7 +39,9 @@ class Captioner(nn.Module):
     dtype: DTypeLike | None = None
 
     def setup(self) -> None:
-        self.words = nn.Embed(self.vocabulary, self.hidden, dtype=self.dtype)
+        # As large as the picture's features: else what was said is at first lost beside what is seen.
+        init = nn.initializers.normal(1.0)
+        self.words = nn.Embed(self.vocabulary, self.hidden, embedding_init=init, dtype=self.dtype)
         self.input = nn.Dense(self.hidden, dtype=self.dtype)
         self.picture = nn.Dense(self.hidden, dtype=self.dtype)
         self.recurrent = cell_of(self.cell, self.hidden, self.dtype)
