@@ -12,7 +12,10 @@ Of regions (section 3.2): --config.alignment=runs/alignment_shapes --config.size
 
 Expected: BLEU-4 of at least 0.60, and 90 % of the sentences true of their pictures, in 20 minutes of two cores.
 
-Measured: short of that: BLEU-4 of 41.3 % after 750 steps, 3.7 % true.
+Measured: short of that. With --config.steps=1200: BLEU-1 to 4 of 79.3, 68.2, 55.2 and 42.8 %, CIDEr 2.25, 5.0 % true
+on 1,000 test pictures (seed 0), with a beam of 1 BLEU-4 of 41.6 %, CIDEr 2.33, 3.0 % true; 13 min on two CPU cores that
+tests shared. Colours and sizes are right, shapes are not yet told apart: the loss still falls (0.66 nats a word in
+training). Begun with a detector's network it learnt no sooner, with up to 6 shapes a drawing much later. 2026-11-22.
 """
 
 from ml_collections import ConfigDict
