@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from cnnlab import loop, parallel
 from cnnlab.data import coco, detected, pipeline
 from cnnlab.data.augment import horizontal_flip
-from cnnlab.data.canvas import Resizing, read_fields
+from cnnlab.data.canvas import Resizing, placed, read_fields
 from cnnlab.data.detected import Detected
 from cnnlab.data.detection import Relabelled
 from cnnlab.data.pictures import read_picture
@@ -221,7 +221,4 @@ def read_searched(path: Path, resizing: Resizing, config: ConfigDict) -> dict[st
     height, width = fields["original"]
     picture = read_picture(path, (int(height), int(width), 3))
     boxes = selective_search(picture, config.quality, config.proposals, config.seed)
-    proposals = np.zeros((config.proposals, 4), np.float32)
-    down, across = fields["size"] / fields["original"]
-    proposals[: len(boxes)] = boxes * np.array([across, down, across, down], np.float32)
-    return {**fields, "proposals": proposals}
+    return {**fields, "proposals": placed(boxes, fields["size"] / fields["original"], config.proposals)}

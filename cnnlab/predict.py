@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from cnnlab import figures, loop, parallel
 from cnnlab.data.pictures import SUFFIXES, CorruptPicture
-from cnnlab.data.text import Vocabulary, words_of
+from cnnlab.data.text import UNK, Vocabulary, words_of
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.film import as_png
@@ -101,6 +101,8 @@ def predict_and_say(
         if options.regions:
             from cnnlab.region_captions import of_regions  # late, as few runs need it
 
+            if options.query:
+                raise UserError("config.regions describes and config.query ranks whole pictures: leave one of them out")
             asking = of_regions(asking)
         state = loop.restored_state(experiment, workdir, which)
         predict_and_save(asking, state, workdir, files, ranked=bool(options.query))
@@ -133,7 +135,7 @@ def encoded(query: str, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
     words = words_of(query)
     if not words:
         raise UserError(f"config.query is {query!r}, which has no words: write a sentence")
-    if unknown := [word for word in words if word not in vocabulary.words]:
+    if unknown := [word for word in words if vocabulary.number(word) == UNK]:
         known = ", ".join(vocabulary.words[:60]) + ", …" * (len(vocabulary.words) > 60)
         raise UserError(f"config.query has words that were never learnt, {', '.join(unknown)}: it may have {known}")
     count = len(words) + 2

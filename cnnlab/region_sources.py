@@ -14,11 +14,11 @@ from cnnlab import configs, loop, parallel, workdirs
 from cnnlab.checkpoint import digest
 from cnnlab.data import pipeline
 from cnnlab.data.annotations import picture_size
-from cnnlab.data.canvas import Resizing, on_canvas, read_resized
+from cnnlab.data.canvas import Resizing, on_canvas, placed, read_resized
 from cnnlab.data.captioned import Captions
 from cnnlab.data.pictures import read_picture
 from cnnlab.data.proposals import find_all
-from cnnlab.data.regions import Snippet, SnippetSource, WithRegions, placed, stretched
+from cnnlab.data.regions import Snippet, SnippetSource, WithRegions, stretched
 from cnnlab.data.sentences import EACH
 from cnnlab.data.source import Source
 from cnnlab.data.text import Vocabulary

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from cnnlab.data.annotations import Annotation
+from cnnlab.data.canvas import placed
 from cnnlab.data.captions import Captioned
 from cnnlab.data.source import Source
 from cnnlab.progress import Progress
@@ -126,9 +127,6 @@ class WithProposals:
     def batch(self, indices: Int[np.ndarray, " n"], canvas: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
         """The pictures at `indices` with their objects and proposals."""
         batch = self.source.batch(indices, canvas or self.canvas(indices))
-        padded = np.zeros((len(indices), self.most, 4), np.float32)
         factors = batch["size"] / batch["original"]
-        for row, index, (down, across) in zip(padded, indices, factors, strict=True):
-            own = self.proposals[int(index)][: self.most]
-            row[: len(own)] = own * np.array([across, down, across, down], np.float32)
-        return {**batch, "proposals": padded}
+        found = [placed(self.proposals[int(i)], factor, self.most) for i, factor in zip(indices, factors, strict=True)]
+        return {**batch, "proposals": np.stack(found)}

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from cnnlab.data.canvas import placed
 from cnnlab.data.captions import tokens_of
 from cnnlab.data.source import Source
 from cnnlab.data.text import Vocabulary
@@ -48,18 +49,6 @@ class WithRegions:
         if name == "source":  # not there yet, as while it is unpickled
             raise AttributeError(name)
         return getattr(self.source, name)
-
-
-def placed(boxes: Float[np.ndarray, "k 4"], factor: Float[np.ndarray, "2"], most: int) -> Float[np.ndarray, "{most} 4"]:
-    """The first `most` boxes of a stored picture in pixels of the resized one, padded with 0 0 0 0.
-
-    >>> placed(np.array([[0.0, 2.0, 4.0, 8.0]]), np.array([0.5, 2.0]), 2).tolist()
-    [[0.0, 1.0, 8.0, 4.0], [0.0, 0.0, 0.0, 0.0]]
-    """
-    padded = np.zeros((most, 4), np.float32)
-    down, across = factor
-    padded[: len(boxes)] = boxes[:most] * np.array([across, down, across, down])
-    return padded
 
 
 @dataclasses.dataclass(frozen=True)

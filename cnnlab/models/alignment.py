@@ -164,9 +164,7 @@ def ranking_loss(
     >>> float(ranking_loss(own, found, found[..., None], wrong, wrong, there))
     1.0
     """
-    of_sentences = jnp.maximum(
-        0, sentences[:, None] - own[..., None] + margin
-    )  # by picture, its own, and the wrong one
+    of_sentences = jnp.maximum(0, sentences[:, None] - own[..., None] + margin)
     of_pictures = jnp.maximum(0, pictures - own[None] + margin)
     lost = jnp.where(wrong_sentences[:, None], of_sentences, 0.0).sum(-1)
     lost += jnp.where(wrong_pictures[..., None], of_pictures, 0.0).sum(0)

@@ -114,8 +114,14 @@ class CaptionNet(nn.Module):
         self, x: Float[Array, "n h w c"], tokens: Int[Array, "n s l"], *, train: bool = False
     ) -> Float[Array, "n s l v"]:
         """The logits of the word after each, of several sentences a picture; see `Captioner`."""
+        return self.logits_of(self.features(x, train=train), tokens, train=train)
+
+    def logits_of(
+        self, features: Float[Array, "n f"], tokens: Int[Array, "n s l"], *, train: bool = False
+    ) -> Float[Array, "n s l v"]:
+        """`logits` of pictures whose features are known."""
         n, each, length = tokens.shape
-        features = jnp.repeat(self.features(x, train=train), each, 0)
+        features = jnp.repeat(features, each, 0)
         return self.captioner(features, tokens.reshape(-1, length), train=train).reshape(n, each, length, -1)
 
     def begin(self, features: Float[Array, "n f"]) -> PyTree:

@@ -104,20 +104,15 @@ class Captioning:
         """What the captioner sees of each picture."""
         return self.model.apply(state.variables, self.preprocess(batch["image"]), method=CaptionNet.features)
 
-    def _losses(self, state: TrainState, batch: Mapping[str, Array]) -> tuple[Array, Array]:
+    def _losses(self, state: TrainState, features: Array, batch: Mapping[str, Array]) -> tuple[Array, Array]:
         """`sentence_losses` of a batch's sentences."""
-        x, tokens = self.preprocess(batch["image"]), batch["tokens"]
-        logits = self.model.apply(state.variables, x, tokens[..., :-1], method=CaptionNet.logits)
+        tokens = batch["tokens"]
+        logits = self.model.apply(state.variables, features, tokens[..., :-1], method=CaptionNet.logits_of)
         return sentence_losses(logits, tokens, batch["length"])
 
-    def predict_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """Of each picture the likeliest "tokens" that the search finds, best first, and their "log_probability"; of one
-        that comes with a sentence, that.
-        """
-        if "tokens" in batch:
-            losses, _ = self._losses(state, batch)
-            return {"tokens": batch["tokens"][..., 1:], "log_probability": -losses}
-        features, most = self.features(state, batch), self.words + 1
+    def _said(self, state: TrainState, features: Float[Array, "n f"]) -> dict[str, Array]:
+        """The sentences that are searched for or drawn, and their log-probabilities; see `predict_step`."""
+        most = self.words + 1
         if self.temperature:
             key = jax.random.key(0)
             tokens, score = sample(self.model, state.variables, features, key, START, END, most, self.temperature)
@@ -125,16 +120,26 @@ class Captioning:
         tokens, scores = describe(self.model, state.variables, features, START, END, most, self.beam)
         return {"tokens": tokens, "log_probability": scores}
 
+    def predict_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Of each picture the likeliest "tokens" that the search finds, best first, and their "log_probability"; of one
+        that comes with a sentence, that.
+        """
+        features = self.features(state, batch)
+        if "tokens" not in batch:
+            return self._said(state, features)
+        losses, _ = self._losses(state, features, batch)
+        return {"tokens": batch["tokens"][..., 1:], "log_probability": -losses}
+
     def eval_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
         """What `CaptionMetrics` adds up, per picture."""
-        losses, words = self._losses(state, batch)
-        picture = {"image": batch["image"]}
+        features = self.features(state, batch)
+        losses, words = self._losses(state, features, batch)
         return {
             "mask": batch["mask"],
             "index": batch["index"],
             "loss": losses.sum(-1),
             "words": words.sum(-1),
-            "tokens": self.predict_step(state, picture)["tokens"][:, 0],
+            "tokens": self._said(state, features)["tokens"][:, 0],
         }
 
     def metrics(self) -> CaptionMetrics:
