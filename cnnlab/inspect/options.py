@@ -42,4 +42,9 @@ def get_options() -> ConfigDict:
     options.inversion.steps = 300  # of descent
     options.inversion.norm = 0.01  # weight of the α-norm, which keeps pixels in their range
     options.inversion.variation = 0.1  # weight of the total variation: more blurs, less leaves noise
+    options.invariance = ConfigDict()  # the input is moved: what stays of accuracy and of each layer's output
+    options.invariance.shifts = "auto"  # in pixels: "1,2,4"; "auto": up to a quarter of the input's side; "": none
+    options.invariance.angles = "5,10,15,20,30,45,60,90"  # by which it is turned, in degrees; "": none
+    options.invariance.scales = "0.5,0.6,0.75,0.9,1.1,1.3,1.6,2"  # factors by which it is enlarged; "": none
+    options.invariance.border = 0.125  # of the input's side: as near to its edge, maps are not compared to moved ones
     return options

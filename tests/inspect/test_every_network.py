@@ -77,6 +77,7 @@ def hurried():
     options.gradients.steps = 2
     options.maximise.steps = 2
     options.inversion.steps = 2
+    options.invariance.update(shifts="2", angles="90", scales="1.5")
     return options
 
 
