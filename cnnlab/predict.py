@@ -66,6 +66,8 @@ def predict(experiment: Experiment, state: TrainState, files: list[Path]) -> tup
         raise UserError(f"none of the {len(files)} pictures can be read")
     if len(read) < len(files):
         print(f"{len(files) - len(read)} of {len(files)} pictures are left out", file=sys.stderr)
+    if hasattr(experiment.task, "predict_each"):  # pictures of any size, that are read part by part
+        return read, pictures, experiment.task.predict_each(state, pictures)
     step = jax.jit(experiment.task.predict_step)
     rows = []
     size = min(experiment.eval_batch_size, len(pictures))

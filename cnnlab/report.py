@@ -77,6 +77,12 @@ PARTS = (
         "Changes that a person hardly sees, made to mislead the network, and how many test pictures are still right "
         "under them.",
     ),
+    Part(
+        "invariance",
+        "The picture moves",
+        "The input is shifted, turned and enlarged: how accuracy falls, and how far each layer's maps move along or "
+        "stay. Maps of a stride move along exactly where the shift is a multiple of it.",
+    ),
 )
 
 BROAD = 8.5  # inches from which a figure keeps a width that can be read

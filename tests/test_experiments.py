@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cnnlab import configs, loop, parallel, summary, weights
+from cnnlab.data.aerial import AerialScenes
 from cnnlab.data.digits import digits
 from cnnlab.data.shapes import Scene, draw
 from cnnlab.data.source import ArraySource, Head
@@ -60,11 +61,33 @@ def config_of(name, tmp_path, form="small"):
         config.update(batch_size=4, eval_batch_size=4, size=64, data="shapes", words=0, cut=False)
     if name in ("caption_coco", "alignment_coco"):
         config.net = "small"
+    if name.startswith("roads_"):
+        config.update(batch_size=2, eval_batch_size=2, patches=2, step=16)
+    if name == "roads_synthetic":
+        config.update(scenes=2, test_scenes=1, side=64)
+    if name == "roads_folder":
+        config.data = str(road_folder(tmp_path / "roads"))
     if "proposals" in config:
         config.proposals = 10
+    if name == "normalisation_mnist":
+        config.update(data="digits", batch_size=4, eval_batch_size=60)
+    if name == "stn_mnist":
+        config.update(data="digits", batch_size=4, eval_batch_size=40, parameters=20_000)
     if name == "transfer_folder":
         config.update(data=str(class_folder(tmp_path / "pictures")), init_from=weights_file(tmp_path), batch_size=4)
     return config
+
+
+def road_folder(folder: Path) -> Path:
+    """An aerial scene or two as Massachusetts Roads has them."""
+    for split, count in (("train", 2), ("test", 1)):
+        for part in ("sat", "map"):
+            (folder / split / part).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            scene = AerialScenes(split, count, 70).scene(i)
+            Image.fromarray(scene.picture).save(folder / split / "sat" / f"{i}.tiff")
+            Image.fromarray(np.uint8(255 * scene.truth)).save(folder / split / "map" / f"{i}.tif")
+    return folder
 
 
 def voc_folder(folder: Path) -> Path:

@@ -24,8 +24,8 @@ class Captioner(nn.Module):
       vocabulary: how many words there are.
       hidden: units, 512 in the paper.
       cell: "rnn", the paper's; or "lstm" or "gru".
-      dropout: share of the words' and the hidden vectors' numbers that are dropped in training, never of what is
-        carried from word to word.
+      dropout: share of the numbers that words give to the recurrent layer, and of the hidden vectors', that are dropped
+        in training, never of what is carried from word to word.
       dtype: of the computation; parameters are float32.
 
     Raises:
@@ -52,7 +52,7 @@ class Captioner(nn.Module):
         self, features: Float[Array, "n f"], tokens: Int[Array, "n l"], *, train: bool = False
     ) -> Float[Array, "n l v"]:
         """The logits of the word after each of the given ones, the first of which is START."""
-        x = self.input(self.drop_words(self.words(tokens), train=train))
+        x = self.drop_words(self._given(tokens), train=train)
         x = x.at[:, 0].add(self.picture(features).astype(x.dtype))
         # Unrolled in the trace: as many small products as words, which is also what sentences are made by.
         carry, hidden = first_carry(self.recurrent, len(tokens)), []
@@ -60,6 +60,12 @@ class Captioner(nn.Module):
             carry, h = self.recurrent(carry, x[:, place])
             hidden.append(h)
         return self._logits(jnp.stack(hidden, 1), train)
+
+    def _given(self, tokens: Int[Array, "*n"]) -> Float[Array, "*n d"]:
+        """What the recurrent layer is given of words: of each word of the vocabulary once, where that is less work."""
+        if tokens.size > self.vocabulary:
+            return self.input(self.words(jnp.arange(self.vocabulary)))[tokens]
+        return self.input(self.words(tokens))
 
     def _logits(self, h: Float[Array, "*n d"], train: bool) -> Float[Array, "*n v"]:
         return self.output(self.drop_hidden(h, train=train)).astype(jnp.float32)
@@ -72,7 +78,7 @@ class Captioner(nn.Module):
     def step(self, carry: PyTree, tokens: Int[Array, " n"]) -> tuple[PyTree, Float[Array, "n v"]]:
         """The logits of the next word, given what was said before and the last word."""
         inner, seen = carry
-        inner, h = self.recurrent(inner, self.input(self.words(tokens)) + seen)
+        inner, h = self.recurrent(inner, self._given(tokens) + seen)
         return (inner, jnp.zeros_like(seen)), self._logits(h, train=False)
 
 
