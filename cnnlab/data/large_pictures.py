@@ -1,0 +1,159 @@
+"""Large picture files, read part by part: TIFFs whose pixels lie in the file as they are, others decoded and kept.
+
+PNGs, JPEGs and packed TIFFs have to be decoded whole; the last few stay in memory, within a limit.
+"""
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from cnnlab.data.annotations import picture_size
+from cnnlab.data.pictures import CorruptPicture, read_picture
+
+LIMIT = 1 << 29  # bytes of decoded pictures that are kept
+# Tags of TIFF.
+BITS, COMPRESSION, COLOURS, STRIPS, CHANNELS, ROWS, PLANAR = 258, 259, 262, 273, 277, 278, 284
+TILE_WIDTH, TILE_HEIGHT, TILES, ORIENTATION = 322, 323, 324, 274
+
+
+@dataclasses.dataclass(frozen=True)
+class RawTiff:
+    """Where the pixels of an unpacked TIFF lie: in chunks, which are strips or tiles.
+
+    Attributes:
+      path: the file.
+      height, width, channels: of the picture; 8 bits a channel.
+      chunk: height and width of a chunk.
+      starts: of each chunk its place in the file, row by row.
+    """
+
+    path: Path
+    height: int
+    width: int
+    channels: int
+    chunk: tuple[int, int]
+    starts: tuple[int, ...]
+
+    def read(self, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w c"]:
+        """A part of the picture; of the file no more is read than the rows of chunks that hold it.
+
+        Raises:
+          CorruptPicture: the file ends too early.
+        """
+        high, wide = self.chunk
+        across = -(-self.width // wide)
+        found = np.empty((rows.stop - rows.start, columns.stop - columns.start, self.channels), np.uint8)
+        with self.path.open("rb") as file:
+            for i in range(rows.start // high, -(-rows.stop // high)):
+                top, bottom = max(rows.start, i * high), min(rows.stop, (i + 1) * high)
+                for j in range(columns.start // wide, -(-columns.stop // wide)):
+                    left, right = max(columns.start, j * wide), min(columns.stop, (j + 1) * wide)
+                    file.seek(self.starts[i * across + j] + (top - i * high) * wide * self.channels)
+                    data = file.read((bottom - top) * wide * self.channels)
+                    if len(data) < (bottom - top) * wide * self.channels:
+                        raise CorruptPicture(f"{self.path} is not a whole picture (it ends before row {bottom})")
+                    part = np.frombuffer(data, np.uint8).reshape(-1, wide, self.channels)
+                    place = (
+                        slice(top - rows.start, bottom - rows.start),
+                        slice(left - columns.start, right - columns.start),
+                    )
+                    found[place] = part[:, left - j * wide : right - j * wide]
+        return found
+
+
+def raw_tiff(path: Path) -> RawTiff | None:
+    """The layout of a file, from its header; None: it is no TIFF, or one that has to be decoded."""
+    try:
+        with Image.open(path) as image:
+            tags = dict(image.tag_v2) if image.format == "TIFF" else {}
+            width, height = image.size
+    except Exception:  # a decoder may trip over damaged bytes in any way
+        return None
+    channels = tags.get(CHANNELS, 1)
+    plain = (
+        tags.get(COMPRESSION) == 1
+        and set(tags.get(BITS, (1,))) == {8}
+        and tags.get(PLANAR, 1) == 1
+        and tags.get(ORIENTATION, 1) == 1
+        and (tags.get(COLOURS), channels) in ((1, 1), (2, 3))
+    )
+    if not plain:
+        return None
+    if TILES in tags:
+        return RawTiff(path, height, width, channels, (tags[TILE_HEIGHT], tags[TILE_WIDTH]), tuple(tags[TILES]))
+    rows = min(tags.get(ROWS, height), height)
+    return RawTiff(path, height, width, channels, (rows, width), tuple(tags[STRIPS]))
+
+
+class Decoded:
+    """Pictures decoded whole, the last used of which stay in memory, up to `LIMIT` bytes; threads may share it."""
+
+    def __init__(self, limit: int = LIMIT):
+        self._limit, self._kept, self._lock = limit, OrderedDict(), threading.Lock()
+
+    def read(self, path: Path, channels: int) -> UInt8[np.ndarray, "h w c"]:
+        """A whole picture, upright.
+
+        Raises:
+          CorruptPicture: it cannot be decoded.
+        """
+        key = (path, channels)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        size = picture_size(path) or (1, 1)  # without a size, reading it says what is wrong
+        picture = read_picture(path, (*size, channels))
+        with self._lock:
+            self._kept[key] = picture
+            while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > self._limit:
+                self._kept.popitem(last=False)
+        return picture
+
+
+DECODED = Decoded()  # for all sources of a process together
+
+
+@dataclasses.dataclass(frozen=True)
+class LargePicture:
+    """A picture file that is read part by part.
+
+    Attributes:
+      path: of the file.
+      height, width: of the picture, upright.
+      raw: where its pixels lie; None: it is decoded whole.
+    """
+
+    path: Path
+    height: int
+    width: int
+    raw: RawTiff | None
+
+    def read(self, rows: slice, columns: slice, channels: int) -> UInt8[np.ndarray, "h w c"]:
+        """A part of it, in 1 channel, grey, or in 3.
+
+        Raises:
+          CorruptPicture: it cannot be read.
+        """
+        if self.raw is None or channels < self.raw.channels:
+            return DECODED.read(self.path, channels)[rows, columns]
+        part = self.raw.read(rows, columns)
+        return np.repeat(part, 3, -1) if channels > self.raw.channels else part
+
+
+def open_large(path: Path) -> LargePicture:
+    """A picture file, of which only the header is read.
+
+    Raises:
+      CorruptPicture: it is no picture.
+    """
+    size = picture_size(path)
+    if size is None:
+        read_picture(path, (1, 1, 3))  # says what is wrong with it
+        raise CorruptPicture(f"{path} is not a whole picture (it has no size)")
+    return LargePicture(path, *size, raw_tiff(path))
