@@ -23,6 +23,7 @@ from cnnlab.inspect import (
     occlusion,
     statistics,
     svm,
+    transformers,
 )
 from cnnlab.inspect.subject import Subject
 from cnnlab.predict import find_pictures
@@ -45,6 +46,7 @@ FIGURES = {
     "occlusion": occlusion.draw,
     "statistics": statistics.draw,
     "svm": svm.draw,
+    "transformers": transformers.draw,
 }
 
 

@@ -197,6 +197,11 @@ def predict_and_save(
         workdir / "figures", {"predictions": task.draw_predictions(pictures[:SHEET], names[:SHEET], rows[:SHEET])}
     )
     written = [workdir / "predictions.jsonl", workdir / "figures" / "predictions.png"]
+    if hasattr(task, "draw_inputs"):
+        seen = task.draw_inputs(state, np.stack(pictures[:SHEET]), names[:SHEET])
+        seen = {f"predicted_{name}": figure for name, figure in seen.items()}
+        save_figures(workdir / "figures", seen)
+        written += [workdir / "figures" / f"{name}.png" for name in seen]
     if hasattr(task, "annotate"):
         written.append(workdir / "annotated")
         for name, picture, row in zip(_distinct(files), pictures, rows, strict=True):

@@ -119,12 +119,22 @@ def figure(
     return drawn
 
 
+def marked(found: Mapping[str, np.ndarray]) -> dict[str, Array]:
+    """What of a training batch is drawn: the pictures, and what is marked on them or named.
+
+    Patches, of which a batch has several a picture (n, k, h, w, c), follow each other.
+    """
+    fields = ("image", "boxes", "size") if "boxes" in found else ("image", "label", "segmentation", "size")
+    batch = {name: jnp.asarray(found[name]) for name in fields if name in found}
+    if batch["image"].ndim == 5:
+        batch = {name: array.reshape(-1, *array.shape[2:]) for name, array in batch.items()}
+    return batch
+
+
 def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     """Training pictures, and what each kind of augmentation makes of them; the experiment's own comes first."""
     experiment = subject.experiment
-    found = next(subject.examples(16, train=True))
-    fields = ("image", "boxes", "size") if "boxes" in found else ("image", "label")
-    batch = {name: jnp.asarray(found[name]) for name in fields}
+    batch = marked(next(subject.examples(16, train=True)))
     own = getattr(experiment.task, "augment", None)
     kinds = {**({f"{experiment.name}'s own": own} if own else {}), **examples(batch)}
     return {"augment": figure(batch, stream_key(experiment.seed, "augment"), augmentations=kinds)}

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 Pair = tuple[int, int]
 
+FEW_WEIGHTS = 1000  # of a layer on one channel, up to which a sum of shifted pictures is the faster form
 SMALL_MAP = 49  # output pixels of a picture, up to which the general convolution is the slower form
 BLOCK_PIXELS = 3000  # output pixels of a block of the weight gradient: its copies stay in the cache
 
@@ -109,6 +110,18 @@ def taps(x: Float[Array, "n h w 1"], kernel: Float[Array, "kh kw 1 k"], stride: 
     return sum(tap(x, i, j, kernel.shape[:2], stride) * kernel[i, j] for i in range(rows) for j in range(columns))
 
 
+def patches(x: Float[Array, "n h w 1"], size: Pair, stride: Pair, padding: Pair) -> Float[Array, "m k"]:
+    """What a filter of `size` sees at each place, a row a place: first the columns side by side, then the rows.
+
+    By it the gradients of 88 filters of 9×9, batch 256 of 28×28, take 0.4 (filters) and 0.2 (input) of the time that
+    the general convolution's take.
+    """
+    x = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+    beside = jnp.concatenate([tap(x, 0, j, (1, size[1]), (1, stride[1])) for j in range(size[1])], -1)
+    rows = [tap(beside, i, 0, (size[0], 1), (stride[0], 1)) for i in range(size[0])]
+    return jnp.concatenate(rows, -1).reshape(-1, size[0] * size[1])
+
+
 def tap(x: Array, i: int, j: int, size: Pair, stride: Pair) -> Array:
     """What weight (i, j) of a filter of `size` sees of the padded `x`, at each place of the filter."""
     n, h, w, c = x.shape
@@ -118,7 +131,7 @@ def tap(x: Array, i: int, j: int, size: Pair, stride: Pair) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def spatial(x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c k"], stride: Pair, padding: Pair) -> Array:
     """A convolution with filters larger than a pixel, its gradients chosen by shape."""
-    if x.shape[-1] == 1:
+    if x.shape[-1] == 1 and kernel.size <= FEW_WEIGHTS:
         return taps(x, kernel, stride, padding)
     return lax_conv(x, kernel, stride, padding)
 
@@ -132,12 +145,18 @@ def _spatial_backward(stride: Pair, padding: Pair, kept: tuple[Array, Array], g:
     # Each is used twice, once transposed. Without this barrier XLA would compute it again within the transposition, in
     # the wrong order for the memory.
     x, g = lax.optimization_barrier((x, g))
-    if stride == (1, 1):
+    if x.shape[-1] == 1:
+        seen = jax.linear_transpose(lambda a: patches(a, kernel.shape[:2], stride, padding), x)
+        dx = seen(g.reshape(-1, g.shape[-1]) @ kernel.reshape(-1, g.shape[-1]).T)[0]
+    elif stride == (1, 1):
         dx = jax.linear_transpose(lambda a: lax_conv(a, kernel, stride, padding), x)(g)[0]
     else:
         dx = input_gradient(g, kernel, x.shape, stride, padding)
     # XLA's own transposes both operands first, which costs most on large maps with few channels.
-    if stride == (1, 1) and 16 < x.shape[-1] <= 64 and g.shape[1] * g.shape[2] > 2000:
+    if x.shape[-1] == 1 and kernel.size > FEW_WEIGHTS:
+        dk = split_product(patches(x, kernel.shape[:2], stride, padding), g.reshape(-1, g.shape[-1]))
+        dk = dk.reshape(kernel.shape)
+    elif stride == (1, 1) and 16 < x.shape[-1] <= 64 and g.shape[1] * g.shape[2] > 2000:
         dk = weight_gradient(x, g, kernel.shape[:2], padding)
     else:
         dk = jax.linear_transpose(lambda a: lax_conv(x, a, stride, padding), kernel)(g)[0]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.data.augment import horizontal_flip, keys_of, random_crop
-from cnnlab.inspect.augment import examples, figure, grid
+from cnnlab.inspect.augment import examples, figure, grid, marked
 
 KEY = jax.random.key(0)
 
@@ -68,3 +68,14 @@ def test_by_default_all_are_drawn():
     batch = {"image": batch_of(1)["image"]}
     drawn = figure(batch, KEY, copies=1)
     assert [axes.get_title(loc="left") for axes in drawn.axes[::2]] == list(examples(batch))
+
+
+def test_of_a_batch_that_is_drawn_which_is_marked_on_pictures():
+    boxes = {"image": np.zeros((2, 8, 8, 3), np.uint8), "boxes": np.zeros((2, 1, 4)), "label": np.zeros((2, 1))}
+    assert set(marked({**boxes, "size": np.full((2, 2), 8), "position": np.arange(2)})) == {"image", "boxes", "size"}
+    assert set(marked({"image": boxes["image"], "label": np.zeros(2), "mask": np.ones(2)})) == {"image", "label"}
+    patches = {"image": np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4, 1)}
+    patches["segmentation"] = patches["image"][..., 0]
+    flat = marked(patches)
+    assert {name: array.shape for name, array in flat.items()} == {"image": (6, 4, 4, 1), "segmentation": (6, 4, 4)}
+    np.testing.assert_array_equal(flat["segmentation"][4], patches["segmentation"][1, 1])

@@ -15,7 +15,9 @@ from cnnlab.tasks.classification import Classification
 
 QUICK = ("resnet_cifar10",)  # the others take minutes to compile
 FIELDS = {"resnet_imagenet": {"depth": 18}, "resnet_cifar10": {"depth": 8}}  # smaller members of a family
-TOOLS = [name for name in inspection.FIGURES if name != "augment"]  # which is of the pictures, not the network
+TOOLS = [
+    name for name in inspection.FIGURES if name not in ("augment", "transformers")
+]  # of pictures; of nets that have one
 
 
 def is_classifier(name):
