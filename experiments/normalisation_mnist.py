@@ -34,6 +34,7 @@ from ml_collections import ConfigDict
 from cnnlab import figures, parallel, series
 from cnnlab.configs import plain
 from cnnlab.data import digits
+from cnnlab.data.annotations import picture_size
 from cnnlab.data.augment import Augment
 from cnnlab.data.clutter import check_fits, clutter, digit_bank, fixed
 from cnnlab.data.digits import CLASS_NAMES
@@ -199,8 +200,6 @@ class Judicious(Classification):
 
 def with_size(read: Callable[[Path], np.ndarray], path: Path) -> dict[str, np.ndarray]:
     """A picture file as "image", and its height and width as it is stored in "original"."""
-    from cnnlab.data.annotations import picture_size
-
     image = read(path)  # first, as it says what is wrong with a damaged file
     return {"image": image, "original": np.array(picture_size(path), np.int32)}
 
