@@ -52,20 +52,20 @@ def measure(experiment: Experiment, steps: int | None = None, repeats: int = 5) 
       steps: training steps a measurement; by default as many as fit into `SECONDS`.
       repeats: measurements of each part.
     """
-    source = experiment.train_data()
+    source, test = experiment.train_data(), experiment.test_data()
     run = _steps_only(experiment, source)
     if steps is None:
         run(1)
         steps = max(LEAST, min(MOST, int(SECONDS / run(1))))
     parts: dict[str, Callable[[int], float]] = {
         "step": run,
-        "loop": lambda n: _loop(experiment, source, n),
+        "loop": lambda n: _loop(experiment, source, test, n),
         "inputs": lambda n: _inputs(experiment, source, n),
-        "inference": _inference(experiment, source, experiment.task.eval_step),
+        "inference": _inference(experiment, test, experiment.task.eval_step),
     }
     layers_step = getattr(experiment.task, "layers_step", None)
     if layers_step is not None:
-        parts["layers"] = _inference(experiment, source, layers_step)
+        parts["layers"] = _inference(experiment, test, layers_step)
     for part in parts.values():
         part(min(10, steps))
     seconds = {name: [] for name in parts}
@@ -126,7 +126,7 @@ def _steps_only(experiment: Experiment, source: Source) -> Callable[[int], float
     return run
 
 
-def _loop(experiment: Experiment, source: Source, count: int) -> float:
+def _loop(experiment: Experiment, source: Source, test: Source, count: int) -> float:
     """Seconds of about `count` steps of a real run, scaled to `count`: from its first report to its last."""
     interval = min(experiment.log_every, count)
     intervals = -(-count // interval)
@@ -134,7 +134,7 @@ def _loop(experiment: Experiment, source: Source, count: int) -> float:
     short = dataclasses.replace(
         experiment,
         train_data=lambda: source,
-        test_data=lambda: Head(source, experiment.eval_batch_size),
+        test_data=lambda: Head(test, experiment.eval_batch_size),
         steps=interval * (1 + intervals),
         log_every=interval,
         eval_every=10**9,

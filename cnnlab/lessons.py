@@ -13,6 +13,7 @@ from cnnlab.configs import plain
 from cnnlab.data.digits import digits
 from cnnlab.data.pictures import read_picture
 from cnnlab.data.source import Source
+from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.tasks.classification import Classification
 
@@ -64,6 +65,12 @@ def on_digits(
         eval_every=config.eval_every,
         checkpoint_every=config.checkpoint_every,
     )
+
+
+def check_maps(maps: Sequence[int]) -> None:
+    """Raises a `UserError` unless these are the numbers of maps of two layers."""
+    if len(maps) != 2 or not all(isinstance(count, int) and count > 0 for count in maps):
+        raise UserError(f"config.maps is {tuple(maps)}; it must be two whole numbers of 1 or more, as in 8,16")
 
 
 def points(

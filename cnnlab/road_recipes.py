@@ -36,7 +36,9 @@ def road_fields() -> ConfigDict:
     config.loss = "cross_entropy"  # or "omission", "translation": robust to roads left out, and to displaced maps too
     config.theta0 = 0.001  # of the robust losses: share of the pixels without a road that maps call roads
     config.theta1 = 0.3  # of the robust losses: share of the roads' pixels that maps leave out
-    config.reach = 3  # of "translation": pixels that maps may be displaced by, both ways
+    config.reach = (
+        5  # of "translation": displacements in pixels; 1.4 times a map's along its axes, as patches are turned
+    )
     config.features = (32, 48)  # of the first two layers
     config.hidden = 512  # units of the third
     config.step = 8  # pixels from tile to tile of a whole picture: 16: each pixel is labelled once, 8: 4 times, 4: 16
@@ -94,6 +96,8 @@ def assemble(config: ConfigDict, name: str, train: Callable[[], Maps], test: Cal
     for field in ("patches", "hidden"):
         if config[field] < 1:
             raise UserError(f"config.{field} is {config[field]}; it must be positive")
+    if len(config.features) != 2 or min(config.features) < 1:
+        raise UserError(f"config.features is {tuple(config.features)}; it must be two positive numbers, as in 32,48")
     if not 0 < config.threshold < 1 or not 0 <= config.slack <= 100:
         raise UserError(
             f"config.threshold is {config.threshold} and config.slack {config.slack}: the first must lie between 0 and "

@@ -31,7 +31,7 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Batch, Experiment
 from cnnlab.inspect.equivariance import UNRELATED, Error, Movement, compare, moved, places_of, way_back
 from cnnlab.inspect.layers import run
-from cnnlab.lessons import Row, lesson_fields, on_digits, points
+from cnnlab.lessons import Row, check_maps, lesson_fields, on_digits, points
 from cnnlab.metrics.classification import ClassificationMetrics
 from cnnlab.models.replicated import ReplicatedNet
 from cnnlab.optim import adam_cosine
@@ -43,6 +43,7 @@ NAME = "lesson_invariance"
 KINDS = {"none": "no pooling, strides of 2", "average": "average pooling", "max": "max pooling"}
 COLOURS = {"none": "tab:red", "average": "tab:green", "max": "tab:blue"}
 SIZE = 28  # of the network's input
+LARGEST = SIZE - 2  # digits, which can then be moved by a pixel
 LAYER = "pool2"  # the last with maps
 BORDER = SIZE / 8  # pixels from the input's edge within which maps are not compared, as wide as the digits leave it
 MEASURES = {"equivariance": "Do the last maps move along?", "invariance": "Do the last maps stay?"}
@@ -61,13 +62,14 @@ def get_config() -> ConfigDict:
 
 def build(config: ConfigDict) -> series.Series | Experiment:
     """Runs of each kind of pooling, or the one that config.member names."""
+    check_maps(config.maps)
     margin = (SIZE - config.digit) // 2
-    if config.runs < 1 or not 8 <= config.digit <= SIZE:
+    if config.runs < 1 or not 8 <= config.digit <= LARGEST:
         raise UserError(
             f"config.runs is {config.runs} and config.digit {config.digit}: "
-            f"there must be at least one run, and digits of 8 to {SIZE} pixels"
+            f"there must be at least one run, and digits of 8 to {LARGEST} pixels"
         )
-    if not config.shifts or not all(1 <= shift <= margin for shift in config.shifts):
+    if not config.shifts or not all(shift in range(1, margin + 1) for shift in config.shifts):
         raise UserError(
             f"config.shifts is {tuple(config.shifts)}: it must hold one or more from 1 to {margin}, "
             f"which leave a digit of {config.digit} pixels in the picture of {SIZE}"

@@ -27,7 +27,7 @@ from cnnlab import series
 from cnnlab.data.digits import CLASS_NAMES
 from cnnlab.data.preprocess import pad_and_scale
 from cnnlab.experiment import Batch, Experiment
-from cnnlab.lessons import Row, lesson_fields, on_digits, points, running_mean
+from cnnlab.lessons import Row, check_maps, lesson_fields, on_digits, points, running_mean
 from cnnlab.models.replicated import ReplicatedNet
 from cnnlab.optim import momentum_sgd
 from cnnlab.state import TrainState
@@ -57,6 +57,7 @@ def get_config() -> ConfigDict:
 
 def build(config: ConfigDict) -> series.Series | Experiment:
     """A run of each kind, or the one that config.member names."""
+    check_maps(config.maps)
     return series.assemble(
         config,
         NAME,

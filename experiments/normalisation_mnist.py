@@ -113,7 +113,7 @@ def one_run(config: ConfigDict, member: str) -> Experiment:
         task=task_of(config, member, cluttered),
         train_data=functools.partial(read, "train"),
         # The same pictures for every seed, so that runs can be compared on them.
-        test_data=lambda: fixed(read("test"), cluttered),
+        test_data=functools.cache(lambda: fixed(read("test"), cluttered)),
         prepare=functools.partial(prepare, "mnist") if config.data == "mnist" else None,
         picture_shape=shape,
         read_picture=functools.partial(with_size, read_file) if member == "brute_force" else read_file,
@@ -151,13 +151,21 @@ def task_of(config: ConfigDict, member: str, cluttered: Augment) -> Classificati
     Raises:
       UserError: the pictures or the digits do not fit, or a number is out of its range.
     """
+    if not 0.5 <= config.smallest <= config.largest:
+        raise UserError(
+            f"config.smallest is {config.smallest} and config.largest {config.largest}: the first must be 0.5 or more, "
+            "the second no less"
+        )
     scales = scales_between(config.smallest, config.largest, config.scales)
     check_fits(FRAME, config.size, config.pieces, config.piece, (config.smallest, config.largest), FRAME)
-    if len(config.widths) != 3 or min(*config.widths, config.hidden) < 1:
+    numbers = (*config.widths, config.hidden)
+    if len(numbers) != 4 or not all(isinstance(number, int) and number > 0 for number in numbers):
         raise UserError(
             f"config.widths is {tuple(config.widths)} and config.hidden {config.hidden}: there are three convolutions, "
-            "and each layer has one map or unit at least"
+            "and each layer has a whole number of maps or units, 1 or more"
         )
+    if config.size < WINDOW:
+        raise UserError(f"config.size is {config.size}; it must be at least {WINDOW}, the height of a window")
     net = functools.partial(SlidingNet, widths=tuple(config.widths), hidden=config.hidden)
     shared = {
         "optimizer": adam_cosine(config.learning_rate, config.steps),

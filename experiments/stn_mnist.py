@@ -101,7 +101,7 @@ def build(config: ConfigDict) -> Experiment:
         digits.CLASS_NAMES,
         config.train_examples,
         train,
-        lambda: distorted(test(), distortion),
+        functools.cache(lambda: distorted(test(), distortion)),
         functools.partial(prepare, "mnist") if config.data == "mnist" else None,
     )
     read = functools.partial(read_digit, size=distortion.size, invert=config.invert)
@@ -142,6 +142,8 @@ def network(config: ConfigDict, distortion: Distortion) -> STCNN | STFCN:
     dtype = compute_type(config)
     _chosen("transformer", config, {"none": None, **KINDS})
     fields = {}
+    if config.transformer == "none" and (config.initial or config.parallel != 1):
+        raise UserError("config.initial and config.parallel are of a transformer, and config.transformer is none")
     if config.transformer != "none":
         if config.initial:
             if not all(isinstance(x, int | float) for x in config.initial):

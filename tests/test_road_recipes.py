@@ -15,6 +15,8 @@ from experiments import roads_folder, roads_synthetic
         ("loss", "squared", "must be cross_entropy, omission or translation"),
         ("step", 6, r"config\.step is 6: it must divide the 16"),
         ("patches", 0, r"config\.patches is 0; it must be positive"),
+        ("features", (32, 48, 64), r"config\.features is \(32, 48, 64\); it must be two positive numbers"),
+        ("features", (0, 48), r"config\.features is \(0, 48\); it must be two positive numbers"),
         ("threshold", 1.0, r"config\.threshold is 1\.0 and config\.slack 3\.0"),
         ("optimizer", "lamb", 'must be "sgd" or "adam"'),
     ],

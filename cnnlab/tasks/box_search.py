@@ -19,7 +19,8 @@ from cnnlab.models.sliding import STRIDE, WINDOW
 FRAME = 28  # MNIST's pictures: the digit and the black around it
 MARGIN = (WINDOW - FRAME) // 2
 # How far off its object a box may lie, in network pixels and in steps of the scales, to be one of the object's; the
-# search is never off by more than 2 and ½. And how far off it must be at least to count as a box of the background.
+# search is never off by more than 2 and ½, but for objects in the picture's corners by up to 3, as its boxes lie within
+# the picture. And how far off it must be at least to count as a box of the background.
 GOOD = (2.5, 0.6)
 BAD = (4.0, 1.0)
 

@@ -103,6 +103,7 @@ def test_wrong_words_are_told():
         ({"initial": (0.0,) * 6}, "config.initial is singular"),
         ({"initial": (1.0,)}, "config.initial has 1 numbers; an affine transform takes 6"),
         ({"initial": ("1,0,0,0,x,0",)}, "config.initial is .* must be numbers"),
+        ({"transformer": "none", "parallel": 2}, "are of a transformer, and config.transformer is none"),
         ({"parameters": 50}, "50 parameters are too few"),
         ({"optimizer": "adagrad"}, 'it must be "sgd" or "adam"'),
     ]
