@@ -303,3 +303,7 @@ class AerialScenes:
         """A part of a scene and of its map."""
         scene = self.scene(index)
         return scene.picture[rows, columns], scene.map[rows, columns]
+
+    def truth(self, index: int) -> Bool[np.ndarray, "h w"]:
+        """The map of a scene."""
+        return self.scene(index).map

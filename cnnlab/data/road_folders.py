@@ -1,10 +1,11 @@
 """Aerial pictures and road maps of the user's own, as Massachusetts Roads has them: folders of pictures and of masks.
 
-A mask is as large as its picture and has 0 where there is no road, 255 (or 1) where there is one.
+A mask is as large as its picture and has 0 where there is no road, 255 (or 1) where there is one; `road_masks.py`.
 """
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from jaxtyping import Bool, UInt8
 
 from cnnlab.data.folders import check_share, held_out
 from cnnlab.data.large_pictures import LargePicture, open_large
-from cnnlab.data.pictures import SUFFIXES
-from cnnlab.data.segmented import matched
+from cnnlab.data.road_masks import check_mask, read_roads, whole_roads
+from cnnlab.data.segmented import by_stem, matched, picture_of
 from cnnlab.errors import UserError
 
 # Folders of pictures and of their masks, beside each other.
@@ -83,43 +84,30 @@ def split_files(folder: Path, test_share: float) -> tuple[list[Pair], list[Pair]
 def mask_beside(picture: Path) -> Path | None:
     """The mask of a picture that lies in a folder as those of a data set; None: it has none.
 
-    The folder's name ends in that of pictures, and beside it lies the one of masks.
-    """
-    folder, name = picture.parent, picture.parent.name
-    others = [name[: -len(first)] + second for first, second in PAIRS if name.endswith(first)]
-    for other in [*others, f"{name}_labels"]:
-        for suffix in sorted(SUFFIXES):
-            if (mask := folder.with_name(other) / f"{picture.stem}{suffix}").is_file():
-                return mask
-    return None
-
-
-def is_road(mask: UInt8[np.ndarray, "h w"], path: Path) -> Bool[np.ndarray, "h w"]:
-    """Which pixels of a mask are roads.
+    The folder's name ends in that of pictures, and beside it lies the one of masks. Names go together as in `matched`,
+    but that a mask of just the picture's name is preferred to others.
 
     Raises:
-      UserError: it has another value than 0, 1 and 255.
+      UserError: several masks fit, and none of them as well as that.
     """
-    odd = (mask > 1) & (mask < 255)
-    if odd.any():
-        raise UserError(
-            f"{path} is not a mask of roads: it has the grey {mask[odd][0]}, on {odd.mean():.1%} of the pixels that "
-            "were looked at; it must have 0 where there is no road and 255 where there is one (a JPEG blurs them)"
-        )
-    return mask > 0
-
-
-def _check_black_and_white(mask: LargePicture) -> None:
-    """Raises a `UserError` unless the three channels of a mask's first rows are alike, as grey becomes of colours."""
-    rows = slice(0, mask.height)
-    part = mask.read(rows, slice(0, mask.width), 3)
-    if (part != part[..., :1]).any():
-        row, column = np.argwhere((part != part[..., :1]).any(-1))[0]
-        raise UserError(
-            f"{mask.path} is not a mask of roads: it has the colour {' '.join(map(str, part[row, column]))} in row "
-            f"{row}, column {column}; it must be black where there is no road and white where there is one"
-        )
-    is_road(part[..., 0], mask.path)
+    picture = Path(os.path.abspath(picture))  # not resolved: a link's folder counts, not that of its file
+    folder, name = picture.parent, picture.parent.name
+    if not name:
+        return None
+    others = [name[: -len(first)] + second for first, second in PAIRS if name.endswith(first)]
+    for place in (folder.with_name(other) for other in [*others, f"{name}_labels"]):
+        masks = by_stem(place) if place.is_dir() else {}
+        if picture.stem in masks:
+            return masks[picture.stem]
+        fitting = [mask for stem, mask in masks.items() if stem.startswith(f"{picture.stem}_")]
+        if fitting:
+            pictures = {**by_stem(folder), picture.stem: picture}
+            fitting = [mask for mask in fitting if picture_of(mask.stem, pictures) == picture.stem]
+        if len(fitting) > 1:
+            raise UserError(f"the picture {picture} has two masks in {place}, {fitting[0].name} and {fitting[1].name}")
+        if fitting:
+            return fitting[0]
+    return None
 
 
 def _opened(picture: Path, mask: Path) -> tuple[LargePicture, LargePicture]:
@@ -146,7 +134,7 @@ class RoadFolder:
     files: Sequence[Pair]
 
     def __post_init__(self) -> None:
-        _check_black_and_white(self._pairs[0][1])
+        check_mask(self._pairs[0][1])
 
     @functools.cached_property
     def _pairs(self) -> list[tuple[LargePicture, LargePicture]]:
@@ -169,7 +157,11 @@ class RoadFolder:
     ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
         """A part of a picture and of its mask."""
         picture, mask = self._pairs[index]
-        return picture.read(rows, columns, 3), is_road(mask.read(rows, columns, 1)[..., 0], mask.path)
+        return picture.read(rows, columns, 3), read_roads(mask, rows, columns)
+
+    def truth(self, index: int) -> Bool[np.ndarray, "h w"]:
+        """A whole mask."""
+        return whole_roads(self._pairs[index][1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +194,11 @@ class OnePicture:
         part = self.picture.read(rows, columns, 3)
         if self.mask is None:
             return part, np.zeros(part.shape[:2], bool)
-        return part, is_road(self.mask.read(rows, columns, 1)[..., 0], self.mask.path)
+        return part, read_roads(self.mask, rows, columns)
+
+    def truth(self, index: int) -> Bool[np.ndarray, "h w"]:
+        """Its whole road map; no road where that is not known."""
+        return np.zeros(self.size(index), bool) if self.mask is None else whole_roads(self.mask)
 
 
 def one_picture(path: Path) -> OnePicture:
@@ -210,7 +206,7 @@ def one_picture(path: Path) -> OnePicture:
 
     Raises:
       CorruptPicture: it is no picture.
-      UserError: its mask is of another size.
+      UserError: its mask is of another size, or it has several.
     """
     mask = mask_beside(path)
     return OnePicture(*_opened(path, mask)) if mask else OnePicture(open_large(path), None)

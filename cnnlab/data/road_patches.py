@@ -43,6 +43,10 @@ class Maps(Protocol):
         """A part of it, and the same part of its map."""
         ...
 
+    def truth(self, index: int) -> Bool[np.ndarray, "h w"]:
+        """Its whole map, without its picture."""
+        ...
+
 
 def reflected(start: int, count: int, length: int) -> Int[np.ndarray, " count"]:
     """The pixels `start` … `start + count − 1` of a line, those beyond its ends as mirrored at the last ones.
@@ -256,15 +260,12 @@ class WindowSource:
 
     def picture(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """A whole picture, for figures."""
-        return self._whole(index)[0]
+        height, width = self.maps.size(index)
+        return self.maps.read(index, slice(0, height), slice(0, width))[0]
 
     def truth(self, index: int) -> Bool[np.ndarray, "h w"]:
         """Its map."""
-        return self._whole(index)[1]
-
-    def _whole(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        height, width = self.maps.size(index)
-        return self.maps.read(index, slice(0, height), slice(0, width))
+        return self.maps.truth(index)
 
 
 def turned(keys: Key[Array, " n"], batch: Batch, size: int) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """Pictures with label maps to train and to test on: drawn shapes, a folder of pictures and masks, VOC's or COCO's."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -167,20 +167,34 @@ def _folders(folder: Path, split: str) -> tuple[Path, Path] | None:
     return next((pair for pair in [*within, *beside] if all(each.is_dir() for each in pair)), None)
 
 
+def by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by their names without suffixes, sorted."""
+    return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES}
+
+
+def picture_of(mask: str, pictures: Collection[str]) -> str | None:
+    """The picture that a mask of this name is of, both without suffixes: its namesake, else the longest before a "_".
+
+    >>> picture_of("a_1_mask", ["a", "a_1"]), picture_of("ab", ["a"])
+    ('a_1', None)
+    """
+    parts = mask.split("_")
+    names = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((name for name in names if name in pictures), None)
+
+
 def matched(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Each picture with its mask, whose name is the picture's, or that and "_" and more.
 
     Raises:
       UserError: one has no other, or several.
     """
-    pictures, found = (
-        {f.stem: f for f in sorted(place.iterdir()) if f.suffix.lower() in SUFFIXES} for place in (images, masks)
-    )
+    pictures, found = by_stem(images), by_stem(masks)
     if not pictures:
         raise UserError(f"there are no pictures in {images}")
     by_picture: dict[str, Path] = {}
     for stem, mask in found.items():
-        own = stem if stem in pictures else next((stem[:i] for i in _underscores(stem) if stem[:i] in pictures), None)
+        own = picture_of(stem, pictures)
         if own is None:
             raise UserError(f"the mask {mask} has no picture in {images}: there should be {images / stem}.png or .jpg")
         if own in by_picture:
@@ -193,11 +207,6 @@ def matched(images: Path, masks: Path) -> list[tuple[Path, Path]]:
             f"be {masks / bare[0].stem}.png"
         )
     return [(path, by_picture[stem]) for stem, path in pictures.items()]
-
-
-def _underscores(name: str) -> list[int]:
-    """The places of a name's underscores, the last first."""
-    return [i for i in range(len(name) - 1, 0, -1) if name[i] == "_"]
 
 
 def of_coco(folder: Path, resizing: Resizing, classes: tuple[str, ...] = ()) -> Detected:

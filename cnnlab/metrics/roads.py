@@ -177,15 +177,14 @@ class RoadMetrics:
 
     def compute(self) -> dict[str, float]:
         """The scores, from 0 to 1: "break_even" and the threshold there, "precision" and "recall" at the task's; a
-        pixel's mean cross-entropy as "loss", how many pictures `count`. Without a road recall is NaN.
+        pixel's mean cross-entropy as "loss", how many pictures `count`.
+
+        Without a road in any picture there is no recall: it and "at_threshold" are left out, and "break_even", which
+        chooses the best checkpoint, is 0.0, so that all are alike.
         """
         value, threshold = self.curve.break_even()
         precision, recall = self.curve.at(self.threshold)
-        return {
-            "break_even": value,
-            "at_threshold": threshold,
-            "precision": precision,
-            "recall": recall,
-            "loss": self._loss / self.count if self.count else math.nan,
-            "count": self.count,
-        }
+        scores = {"break_even": value, "at_threshold": threshold, "precision": precision, "recall": recall}
+        if math.isnan(value):
+            scores = {"break_even": 0.0, "precision": precision}
+        return {**scores, "loss": self._loss / self.count if self.count else math.nan, "count": self.count}

@@ -6,6 +6,7 @@ images from noisy data").
 
 import dataclasses
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -107,7 +108,8 @@ class LabelPatches:
 
         Returns:
           Of each picture "probability" of a road, uint8 (h, w), 0 to 255, and "roads", the share of its pixels that are
-          said to be of one; "truth", bool (h, w), and the scores of the picture where its map is known.
+          said to be of one; "truth", bool (h, w), and the scores of the picture where its map is known: "precision",
+          and where the map has a road "recall" and "break_even".
         """
         step = jax.jit(self.predict_step)
         return [self._predict(step, state, picture) for picture in pictures]
@@ -125,8 +127,9 @@ class LabelPatches:
         if picture.mask is not None:
             row["truth"] = source.truth(0)
             curve = curve_of(probability, row["truth"], self.slack)
-            row["precision"], row["recall"] = curve.at(self.threshold)
-            row["break_even"] = curve.break_even()[0]
+            scores = (*curve.at(self.threshold), curve.break_even()[0])
+            named = zip(("precision", "recall", "break_even"), scores, strict=True)
+            row |= {name: score for name, score in named if not math.isnan(score)}
         return {**row, "probability": np.round(255 * probability).astype(np.uint8)}
 
     def describe(self, outputs: Float[np.ndarray, "n s s"]) -> list[dict[str, Any]]:

@@ -2,11 +2,14 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnnlab.checkpoint import Checkpoints
 from cnnlab.data.road_patches import Tiling, WindowSource
 from cnnlab.metrics.roads import LEVELS, Curve, RoadMetrics, curve_of, highest_within, nothing
+from cnnlab.state import TrainState
 
 
 def drawn(seed, height=17, width=23):
@@ -89,6 +92,9 @@ class Known:
         probability, truth = self.maps[index]
         return np.repeat(np.uint8(255 * probability)[..., None], 3, -1)[rows, columns], truth[rows, columns]
 
+    def truth(self, index):
+        return self.maps[index][1]
+
 
 def test_metrics_put_windows_together_and_leave_out_the_padding():
     tiling = Tiling(24, 8, 4, 3)
@@ -111,3 +117,30 @@ def test_metrics_put_windows_together_and_leave_out_the_padding():
     assert scores["loss"] == pytest.approx(np.mean([-np.log(s).mean() for s in said]), rel=1e-4)
     assert [one.index for one in metrics.first] == [0, 1]
     np.testing.assert_allclose(metrics.first[0].probability, 255 * Known.maps[0][0], atol=0.51)
+
+
+class Bare(Known):
+    """A picture without a road."""
+
+    maps = ((drawn(5, 40, 52)[0], np.zeros((40, 52), bool)),)
+
+    def __len__(self):
+        return 1
+
+
+def test_a_test_without_a_road_has_numbers_that_rank_checkpoints(tmp_path):
+    tiling = Tiling(24, 8, 4, 3)
+    source, metrics = WindowSource(Bare(), tiling), RoadMetrics(3.0, 0.5)
+    metrics.source = source
+    for index in range(len(source)):
+        sums = 0.75 * tiling.counts[None]
+        metrics.add({"mask": np.ones(1, np.float32), "index": np.array([index]), "sums": sums})
+    expected = {"break_even": 0.0, "precision": 0.0, "loss": pytest.approx(-math.log(0.25)), "count": 1}
+    assert metrics.compute() == expected
+    assert math.isnan(metrics.first[0].break_even)  # figures say "no road"
+    checkpoints = Checkpoints(tmp_path, best="-break_even")
+    state = TrainState(step=jnp.int32(1), params={"w": jnp.ones(2)}, model_state={}, opt_state=())
+    for step in (1, 2):
+        checkpoints.save(step, state, [], metrics.compute())
+    checkpoints.finish()
+    assert checkpoints.steps() == [1, 2]

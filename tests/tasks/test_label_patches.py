@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import io
+import json
+import math
 
 import flax.linen as nn
 import jax
@@ -141,6 +143,30 @@ def test_what_a_prediction_writes(tmp_path):
     assert run.draw_predictions([picture], ["a"], [row]).axes
     said = run.say({"roads": 0.125, "precision": 0.5, "recall": 0.25, "break_even": 0.375})
     assert said == "roads on 12.5% of the picture  precision 50.0%  recall 25.0%  break_even 37.5%"
+
+
+def test_a_map_without_a_road_leaves_no_nan_behind(tmp_path):
+    path, truth = saved(tmp_path)
+    Image.fromarray(np.zeros(truth.shape, np.uint8)).save(tmp_path / "map" / "a.tif")
+    run, picture = task(), one_picture(path)
+    (row,) = run.predict_each(fresh(), [picture])
+    assert set(row) == {"roads", "truth", "precision", "probability"}
+    assert row["precision"] == float(row["roads"] == 0)  # whatever is found is wrong
+    assert not row["truth"].any()
+    plain = {name: value for name, value in row.items() if not isinstance(value, np.ndarray)}
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert "nan" not in run.say(row)
+    assert run.annotate(picture, row).axes
+    source, metrics = WindowSource(picture, TILING), run.metrics()
+    metrics.source = source
+    score = jax.jit(run.eval_step)
+    for index in range(len(source)):
+        batch = {**source.batch(np.array([index])), "mask": np.ones(1, np.float32), "index": np.array([index])}
+        metrics.add(jax.device_get(score(fresh(), batch)))
+    scores = metrics.compute()
+    assert scores["break_even"] == 0.0
+    assert all(math.isfinite(value) for value in scores.values())
+    assert set(run.draw(fresh(), metrics, source)) == {"precision_recall", "findings"}
 
 
 def test_the_loss_is_given_a_rim_of_the_map():
