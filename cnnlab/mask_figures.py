@@ -18,6 +18,7 @@ from cnnlab.metrics.masks import MaskMetrics
 from cnnlab.ops.masks import COVERED, masks_of, paste
 
 STRENGTH = 0.45  # of a mask's colour over its picture
+BAND = 128  # rows that are tinted together
 LEGEND = 0.25  # inches that a line of a legend is high
 ENTRY = 1.5  # inches that a name in a legend is wide
 
@@ -27,14 +28,21 @@ def overlay(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A picture tinted where masks are, each in its colour, later ones over earlier ones.
 
+    Pictures may be large: beside the result only `BAND` of its rows are held in memory.
+
     >>> red = overlay(np.zeros((1, 2, 3), np.uint8), np.array([[[True, False]]]), [(1.0, 0.0, 0.0)])
     >>> red.tolist()
     [[[115, 0, 0], [0, 0, 0]]]
     """
-    tinted = picture.astype(np.float32)
-    for mask, colour in zip(masks, colours, strict=True):
-        tinted[mask] += STRENGTH * (255 * np.array(colour, np.float32) - tinted[mask])
-    return np.round(tinted).astype(np.uint8)
+    tinted = picture.copy()
+    for top in range(0, len(picture), BAND):
+        rows = slice(top, top + BAND)
+        if masks[:, rows].any():
+            band = picture[rows].astype(np.float32)
+            for mask, colour in zip(masks[:, rows], colours, strict=True):
+                band[mask] += STRENGTH * (255 * np.array(colour, np.float32) - band[mask])
+            tinted[rows] = np.round(band)
+    return tinted
 
 
 def draw_outlines(axes: Axes, polygons: Sequence[Sequence[float]], colour: Colour, dashed: bool = False) -> None:

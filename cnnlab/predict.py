@@ -193,6 +193,13 @@ def predict_and_save(
     lines = [json.dumps({"file": str(file), **row}) + "\n" for file, row in zip(files, plain, strict=True)]
     write_whole(workdir / "predictions.jsonl", "".join(lines).encode())
     names, task = [file.name for file in files], experiment.task
+    # Before all figures: they take more memory than the rest, and nothing of what was found shall be lost to them.
+    made = task.collected(files, rows) if hasattr(task, "collected") else {}
+    if hasattr(task, "written"):
+        for name, row in zip(_distinct(files), rows, strict=True):
+            made |= task.written(name, row)
+    for path, content in made.items():
+        write_whole(workdir / path, content)
     save_figures(
         workdir / "figures", {"predictions": task.draw_predictions(pictures[:SHEET], names[:SHEET], rows[:SHEET])}
     )
@@ -206,12 +213,6 @@ def predict_and_save(
         written.append(workdir / "annotated")
         for name, picture, row in zip(_distinct(files), pictures, rows, strict=True):
             save_figures(written[-1], {name: task.annotate(picture, row)})
-    made = task.collected(files, rows) if hasattr(task, "collected") else {}
-    if hasattr(task, "written"):
-        for name, row in zip(_distinct(files), rows, strict=True):
-            made |= task.written(name, row)
-    for path, content in made.items():
-        write_whole(workdir / path, content)
     written += sorted({workdir / Path(path).parts[0] for path in made})
     print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
 

@@ -14,7 +14,8 @@ from cnnlab.data.road_patches import WindowSource
 from cnnlab.metrics.roads import Curve, Labelled, highest_within
 
 SHEET = 12  # pictures on the contact sheet of a prediction
-SHOWN = 600  # pixels of a sheet's picture at most
+SHOWN = 600  # pixels of a sheet's picture at most, on its longer side
+LONGEST = 4000  # those of an annotated picture
 RIGHT, WRONG, MISSED, FOUND = (0.1, 0.9, 0.2), (1.0, 0.1, 0.1), (0.2, 0.45, 1.0), (1.0, 0.75, 0.0)
 KNOWN = {"right": RIGHT, "wrong": WRONG, "missed": MISSED}
 UNKNOWN = {"said to be road": FOUND}
@@ -53,21 +54,27 @@ def overlay_figure(
     truth: Bool[np.ndarray, "h w"] | None,
     slack: float,
 ) -> Figure:
-    """`overlay`, pixel for pixel (a small picture enlarged), and a legend under it."""
+    """`overlay`, pixel for pixel, and a legend under it.
+
+    A small picture is enlarged; one whose longer side is over `LONGEST` is reduced to that, as drawing takes many times
+    the memory of the picture.
+    """
     none = np.zeros((0, 4), np.float32)
-    figure = picture_figure(overlay(picture, found, truth, slack), none, [], [], [])
+    figure = picture_figure(smaller(overlay(picture, found, truth, slack), LONGEST), none, [], [], [])
     _add_legend(figure, truth is not None, truth is None)
     return figure
 
 
-def smaller(picture: UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h2 w2 *c"]:
-    """A picture whose longer side is at most `SHOWN`.
+def smaller(picture: UInt8[np.ndarray, "h w *c"], most: int = SHOWN) -> UInt8[np.ndarray, "h2 w2 *c"]:
+    """A picture, reduced where its longer side is over `most`.
 
     >>> smaller(np.zeros((1200, 600), np.uint8)).shape
     (600, 300)
     """
+    if max(picture.shape[:2]) <= most:
+        return picture
     image = Image.fromarray(picture)
-    image.thumbnail((SHOWN, SHOWN))
+    image.thumbnail((most, most))
     return np.asarray(image)
 
 

@@ -1,5 +1,7 @@
 """Figures of masks: tints, outlines, legends, and that all can be saved without a warning."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
@@ -35,6 +37,32 @@ def test_masks_tint_and_lie_over_each_other():
     assert found[0, 3].tolist() == [100, 100, 100]
     assert (picture == 100).all()
     assert np.array_equal(mask_figures.overlay(picture, masks[:0], []), picture)
+
+
+def test_every_value_is_tinted_as_real_numbers_are():
+    picture = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, -1)
+    colour = np.array((0.1, 0.9, 0.25))
+    found = mask_figures.overlay(picture, np.ones((1, 1, 256), bool), [tuple(colour.tolist())])
+    wanted = (1 - mask_figures.STRENGTH) * picture + mask_figures.STRENGTH * 255 * colour
+    assert np.abs(found - wanted).max() <= 0.501
+
+
+def test_each_row_of_a_high_picture_is_tinted():
+    picture, masks = np.zeros((3 * mask_figures.BAND + 5, 2, 3), np.uint8), np.zeros((1, 3 * mask_figures.BAND + 5, 2))
+    masks[0, :, 0] = np.arange(len(picture)) % 3 > 0
+    masks[0, mask_figures.BAND : 2 * mask_figures.BAND] = 0
+    found = mask_figures.overlay(picture, masks.astype(bool), [RED])
+    np.testing.assert_array_equal(found[..., 0], 115 * masks[0])
+
+
+def test_a_large_picture_is_tinted_in_little_memory():
+    picture, masks = np.full((4000, 250, 3), 100, np.uint8), np.zeros((3, 4000, 250), bool)
+    masks[:, :1000] = True
+    tracemalloc.start()
+    mask_figures.overlay(picture, masks, [RED, BLUE, RED])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * 4000 * 250  # bytes: 3 are the result
 
 
 def test_outlines_are_drawn_round_the_pixels_and_without_cuts():

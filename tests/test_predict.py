@@ -50,6 +50,30 @@ def test_predictions_do_not_depend_on_the_batch(tmp_path):
             assert np.allclose(row["probabilities"], probabilities[best], atol=1e-6)
 
 
+class Killed(BaseException):
+    """What ends the process."""
+
+
+@pytest.mark.parametrize("place", ["annotate", "draw_predictions"])
+def test_what_was_found_is_written_before_any_figure(tmp_path, monkeypatch, place):
+    experiment = small_experiment()
+    task = type(experiment.task)
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr(task, "written", lambda self, name, row: {f"maps/{name}.png": b"map"}, raising=False)
+    monkeypatch.setattr(task, "collected", lambda self, files, rows: {"all.json": b"{}"}, raising=False)
+    monkeypatch.setattr(task, place, killed, raising=False)
+    files = [tmp_path / f"{i}.png" for i in range(2)]
+    for file in files:
+        Image.fromarray(np.zeros((28, 28), np.uint8)).save(file)
+    with pytest.raises(Killed):
+        predicting.predict_and_save(experiment, loop.initial_state(experiment), tmp_path / "run", files)
+    written = {str(file.relative_to(tmp_path / "run")) for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    assert {"predictions.jsonl", "maps/0.png", "maps/1.png", "all.json"} <= written
+
+
 def adversaries(**fields):
     """Small nets on digits, and their initial state."""
     config = gan_mnist.get_config()

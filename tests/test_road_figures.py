@@ -4,7 +4,19 @@ import numpy as np
 
 from cnnlab import mask_figures
 from cnnlab.metrics.roads import curve_of, nothing
-from cnnlab.road_figures import FOUND, MISSED, RIGHT, SHOWN, WRONG, curve_figure, overlay, overlay_sheet, smaller
+from cnnlab.road_figures import (
+    FOUND,
+    LONGEST,
+    MISSED,
+    RIGHT,
+    SHOWN,
+    WRONG,
+    curve_figure,
+    overlay,
+    overlay_figure,
+    overlay_sheet,
+    smaller,
+)
 
 BLACK = np.zeros((1, 12, 3), np.uint8)
 
@@ -37,6 +49,17 @@ def test_sheets_hold_pictures_of_any_size():
     figure = overlay_sheet(pictures, found, [None, found[1]], ["a", "b"], 3.0)
     assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
     assert smaller(pictures[1]).shape[0] == SHOWN
+
+
+def test_a_large_picture_is_annotated_reduced():
+    long = 2 * LONGEST
+    figure = overlay_figure(np.zeros((long, 60, 3), np.uint8), np.arange(60)[None].repeat(long, 0) < 30, None, 3.0)
+    shown = figure.axes[0].get_images()[0].get_array()
+    assert shown.shape == (LONGEST, 30, 3)
+    assert shown[LONGEST // 2, 5].tolist() == tint(FOUND)
+    assert shown[LONGEST // 2, 25].tolist() == [0, 0, 0]
+    width, height = figure.axes[0].get_window_extent().size
+    assert (round(width), round(height)) == (30, LONGEST)
 
 
 def test_the_curve_says_what_it_shows():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from cnnlab.data.draws import Number
 from cnnlab.errors import UserError, nearest
@@ -188,14 +189,27 @@ def label_of(name: str, class_names: Sequence[str], place: str) -> int:
 
 
 def picture_size(file: Path | io.BytesIO) -> tuple[int, int] | None:
-    """Height and width of a picture when it stands upright, from its header; None: it cannot be read."""
+    """Height and width of a picture when it stands upright, from its header; None: it cannot be read.
+
+    A TIFF may be of any size, others of as many pixels as Pillow decodes.
+    """
     try:
-        with Image.open(file) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112, 1) > 4  # by 90°, says the camera
+        with _header(file) as image:
+            # Some versions of Pillow turn the size of a TIFF when they open it, others when they read its pixels.
+            tiff = isinstance(image, TiffImageFile)
+            width, height = (image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]) if tiff else image.size
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # by 90°, says the camera
     except Exception:  # a decoder may trip over damaged bytes in any way
         return None
     return (width, height) if turned else (height, width)
+
+
+def _header(file: Path | io.BytesIO) -> Image.Image:
+    """A picture whose pixels are not read: `Image.open` would still refuse a TIFF for their number."""
+    try:
+        return TiffImageFile(file)
+    except SyntaxError:  # it is none
+        return Image.open(file)
 
 
 def agreed_size(path: Path, stated: tuple[int, int] | None, place: str) -> tuple[int, int]:

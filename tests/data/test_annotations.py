@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cnnlab.data.annotations import (
     SHOWN,
@@ -117,6 +117,19 @@ def test_a_pictures_size_is_that_of_the_upright_one(tmp_path, orientation, size)
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
     assert picture_size(tmp_path / "a.jpg") == size
     assert picture_size(io.BytesIO((tmp_path / "a.jpg").read_bytes())) == size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "raw.tif", "packed.tif"])
+def test_a_pictures_size_is_what_it_is_decoded_to(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    packing = {"compression": "tiff_lzw"} if name == "packed.tif" else {}
+    Image.new("RGB", (70, 80)).save(tmp_path / name, exif=exif, **packing)
+    with Image.open(tmp_path / name) as image:
+        width, height = ImageOps.exif_transpose(image).size
+    assert (height, width) == ((70, 80) if orientation in (5, 6, 7, 8) else (80, 70))
+    assert picture_size(tmp_path / name) == (height, width)
 
 
 def test_what_is_no_picture_has_no_size(tmp_path):
