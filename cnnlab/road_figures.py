@@ -132,7 +132,8 @@ def curve_figure(curve: Curve, threshold: float, slack: float) -> Figure:
     """Precision over recall of all test pictures, with the break-even point and the threshold that is used."""
     figure = Figure(figsize=(5.5, 5), layout="constrained")
     value, at = curve.break_even()
-    title = f"Roads within {slack:g} pixels: break-even {value:.1%}, at a threshold of {at:g}"
+    said = "there are none" if math.isnan(value) else f"break-even {value:.1%}, at a threshold of {at:g}"
+    title = f"Roads within {slack:g} pixels: {said}"
     axes = figure.add_subplot(xlabel="relaxed recall", ylabel="relaxed precision", title=title)
     axes.title.set_fontsize(10)
     some = curve.found[::-1].cumsum()[::-1] > 0  # where nothing is found, precision says nothing
