@@ -13,9 +13,9 @@ Without MNIST: --config.data=digits
 Expected: test error of the paper, CNN and ST-CNN affine: R 1.2 and 0.7, RTS 0.8 and 0.5, P 1.5 and 0.8, E 1.4 and
 1.2 %, after 150,000 steps. In fewer steps, ours: lower with the transformer than without.
 
-Measured: error on 10,000 test pictures of CNN and ST-CNN affine (seed 0), batches of 128: R 3.38 and 2.25 %, RTS 4.71 and
-2.86 % after 2,000 steps; P 14.57 and 6.63, E 3.94 and 2.69 % after 1,000. On two free CPU cores 1,300 pictures a second
-on R with the transformer (--config.batch_size=128 --config.steps=2000).
+Measured: error on 10,000 test pictures of CNN and ST-CNN affine (seed 0), batches of 128: R 3.38 and 2.25 %, RTS 4.71
+and 2.86 % after 2,000 steps; P 14.57 and 6.63, E 3.94 and 2.69 % after 1,000. On two free CPU cores 1,300 pictures a
+second on R with the transformer (--config.batch_size=128 --config.steps=2000).
 Of the fully connected net after 1,200 steps of 256 on R: 5.34 % without, 4.11 % with the affine transformer; where its
 localisation net learns at a third or a tenth of the rate, 4.63 and 4.93 %. Of scikit-learn's digits on RTS
 (--config.data=digits --config.body=fcn --config.steps=300 --config.batch_size=64 --config.learning_rate=0.002): 57.7 %
