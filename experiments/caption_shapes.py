@@ -15,7 +15,9 @@ Expected: BLEU-4 of at least 0.60, and 90 % of the sentences true of their pictu
 Measured: short of that. With --config.steps=1200: BLEU-1 to 4 of 79.3, 68.2, 55.2 and 42.8 %, CIDEr 2.25, 5.0 % true
 on 1,000 test pictures (seed 0), with a beam of 1 BLEU-4 of 41.6 %, CIDEr 2.33, 3.0 % true; 13 min on two CPU cores that
 tests shared. Colours and sizes are right, shapes are not yet told apart: the loss still falls (0.66 nats a word in
-training). Begun with a detector's network it learnt no sooner, with up to 6 shapes a drawing much later. 2026-11-22.
+training). Begun with a detector's network it learnt no sooner, with up to 6 shapes a drawing much later. What limits is
+the recurrent network: told exactly which things are where, in place of a picture, it is hardly further after as many
+steps (0.68 nats, 14.6 % true), an LSTM of 256 at a rate of 3e-3 is: 0.40 nats, 64 % true. 2026-11-22.
 """
 
 from ml_collections import ConfigDict
