@@ -35,8 +35,8 @@ from cnnlab import figures, parallel, series
 from cnnlab.configs import plain
 from cnnlab.data import digits
 from cnnlab.data.annotations import picture_size
-from cnnlab.data.augment import Augment
-from cnnlab.data.clutter import check_fits, clutter, digit_bank, fixed
+from cnnlab.data.augment import Augment, fixed
+from cnnlab.data.clutter import check_fits, clutter, digit_bank
 from cnnlab.data.digits import CLASS_NAMES
 from cnnlab.data.normalise import judicious
 from cnnlab.data.pictures import read_picture

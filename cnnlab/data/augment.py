@@ -10,11 +10,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cnnlab.data.draws import Batch, Number, Range, check_label, check_range, coin, fill_colour, split, uniforms
+from cnnlab.data.source import ArraySource, Source
 from cnnlab.data.warp import Matrices, move_marks, warp
 from cnnlab.errors import UserError
+from cnnlab.rngs import stream_key
+
+BLOCK = 500  # pictures of `fixed` that are made at a time
 
 Augment = Callable[[Key[Array, " n"], Batch], dict[str, Array]]
 Pair = tuple[Float[Array, " n"], Float[Array, " n"]]
@@ -266,3 +271,27 @@ def cutout(
     covered = within(first[:, 0], height)[:, :, None] & within(first[:, 1], width)[:, None, :]
     covered &= coin(of_coin, probability)[:, None, None]
     return {**batch, "image": jnp.where(covered[..., None], fill_colour(fill, channels), image)}
+
+
+def fixed(source: Source, augment: Augment, seed: int = 0) -> ArraySource:
+    """What a batch function makes of each example of a source, kept in memory: the same in every run and at any time.
+
+    Args:
+      source: read whole.
+      augment: `(keys, batch) → batch`, as those of this file. An example's key is that of its index.
+      seed: of the keys.
+    """
+    key = stream_key(seed, "fixed")
+
+    @jax.jit
+    def make(index: Array, batch: Batch) -> dict[str, Array]:
+        return augment(keys_of(key, index), batch)
+
+    parts = []
+    for start in range(0, len(source), BLOCK):
+        # The last block is filled up, so that one compiled program serves all.
+        index = np.minimum(np.arange(start, start + BLOCK), len(source) - 1)
+        made = jax.device_get(make(index.astype(np.int32), source.batch(index)))
+        parts.append({name: array[: len(source) - start] for name, array in made.items()})
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return ArraySource(whole, source.class_names)

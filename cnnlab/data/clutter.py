@@ -2,24 +2,19 @@
 
 As in Mnih, Heess, Graves, Kavukcuoglu 2014 ("Recurrent models of visual attention"), section 4.1, and in Jaderberg et
 al. 2015 ("Spatial transformer networks"), section 4.1 and appendix. In training every digit is placed anew each time;
-`fixed` makes a set to test on.
+`augment.fixed` makes a set to test on.
 """
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, Real, UInt8
 
-from cnnlab.data.augment import Augment, keys_of
 from cnnlab.data.boxed import place, weights_along
 from cnnlab.data.draws import Batch, Range, check_range, split, uniform, uniforms
-from cnnlab.data.source import ArraySource, Source
+from cnnlab.data.source import Source
 from cnnlab.errors import UserError
-from cnnlab.rngs import stream_key
-
-BLOCK = 500  # pictures of `fixed` that are made at a time
 
 
 def digit_bank(source: Source, count: int = 1000) -> UInt8[np.ndarray, "m h w 1"]:
@@ -110,27 +105,3 @@ def check_fits(side: int, size: int, pieces: int, piece: int, scale: Range, of_b
         raise UserError(
             f"there are to be {pieces} pieces of {piece}×{piece}; it must be 0 or more, of 1×1 to {most}×{most}"
         )
-
-
-def fixed(source: Source, augment: Augment, seed: int = 0) -> ArraySource:
-    """What a batch function makes of each example of a source, kept in memory: the same in every run and at any time.
-
-    Args:
-      source: read whole.
-      augment: `(keys, batch) → batch`; see `augment.py`. An example's key is that of its index.
-      seed: of the keys.
-    """
-    key = stream_key(seed, "fixed")
-
-    @jax.jit
-    def make(index: Array, batch: Batch) -> dict[str, Array]:
-        return augment(keys_of(key, index), batch)
-
-    parts = []
-    for start in range(0, len(source), BLOCK):
-        # The last block is filled up, so that one compiled program serves all.
-        index = np.minimum(np.arange(start, start + BLOCK), len(source) - 1)
-        made = jax.device_get(make(index.astype(np.int32), source.batch(index)))
-        parts.append({name: array[: len(source) - start] for name, array in made.items()})
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return ArraySource(whole, source.class_names)

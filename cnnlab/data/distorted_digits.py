@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, UInt8
 
-from cnnlab.data.augment import Augment
-from cnnlab.data.clutter import clutter, digit_bank, fixed
+from cnnlab.data.augment import Augment, fixed
+from cnnlab.data.clutter import clutter, digit_bank
 from cnnlab.data.distort import about_centre, rotation
 from cnnlab.data.draws import Batch, split, uniform, uniforms
 from cnnlab.data.source import ArraySource, Source

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from cnnlab.data.folders import check_share, held_out
 from cnnlab.data.large_pictures import LargePicture, open_large
 from cnnlab.data.road_masks import check_mask, read_roads, whole_roads
-from cnnlab.data.segmented import by_stem, matched, picture_of
+from cnnlab.data.segmented import by_stem, matched, parted, picture_of
 from cnnlab.errors import UserError
 
 # Folders of pictures and of their masks, beside each other.
@@ -69,15 +68,7 @@ def split_files(folder: Path, test_share: float) -> tuple[list[Pair], list[Pair]
     places = [train] if train else [(folder / first, folder / second) for first, second in PAIRS]
     for images, masks in places:
         if images.is_dir() and masks.is_dir():
-            check_share(test_share)
-            every = matched(images, masks)
-            out = [held_out(picture.relative_to(folder), test_share) for picture, _ in every]
-            kept, tested = ([pair for pair, o in zip(every, out, strict=True) if o is side] for side in (False, True))
-            if not kept or not tested:
-                raise UserError(
-                    f"{folder} has {len(every)} pictures, too few to hold out {test_share:.0%} for testing: add some"
-                )
-            return kept, tested
+            return parted(folder, images, masks, test_share)
     raise UserError(f"{folder} should hold {WANTED}")
 
 

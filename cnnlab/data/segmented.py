@@ -148,16 +148,32 @@ def split_files(folder: Path, test_share: float) -> tuple[list[tuple[Path, Path]
             return matched(*found[0]), matched(*found[1])
     for images, masks in BESIDE:
         if (folder / images).is_dir() and (folder / masks).is_dir():
-            check_share(test_share)
-            every = matched(folder / images, folder / masks)
-            out = [held_out(picture.relative_to(folder), test_share) for picture, _ in every]
-            train, test = ([pair for pair, o in zip(every, out, strict=True) if o is side] for side in (False, True))
-            if not train or not test:
-                raise UserError(
-                    f"{folder} has {len(every)} pictures, too few to hold out {test_share:.0%} for testing: add some"
-                )
-            return train, test
+            return parted(folder, folder / images, folder / masks, test_share)
     raise UserError(f"{folder} should hold {WANTED}")
+
+
+def parted(
+    folder: Path, images: Path, masks: Path, test_share: float
+) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
+    """Pictures and masks to train on, and those of `test_share` of the pictures, held out by a hash of each one's name.
+
+    Args:
+      folder: of the data set; names are those within it.
+      images, masks: its folders of pictures and of masks.
+      test_share: between 0 and 1.
+
+    Raises:
+      UserError: the share is none, a picture or a mask stands alone, or one side would be empty.
+    """
+    check_share(test_share)
+    every = matched(images, masks)
+    out = [held_out(picture.relative_to(folder), test_share) for picture, _ in every]
+    train, test = ([pair for pair, o in zip(every, out, strict=True) if o is side] for side in (False, True))
+    if not train or not test:
+        raise UserError(
+            f"{folder} has {len(every)} pictures, too few to hold out {test_share:.0%} for testing: add some"
+        )
+    return train, test
 
 
 def _folders(folder: Path, split: str) -> tuple[Path, Path] | None:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from cnnlab.metrics.classification import ClassificationMetrics
-from cnnlab.metrics.localisation import PLACED
+from cnnlab.metrics.localisation import PLACED, Rows
 
 FIELDS = ("index", "label", "predicted", "probability", "box", "true_box", "overlap")
 
@@ -20,13 +20,12 @@ class BoxedMetrics:
 
     def __init__(self, num_classes: int):
         self.classes = ClassificationMetrics(num_classes)
-        self._batches: list[dict[str, np.ndarray]] = []
+        self._rows = Rows(FIELDS)
 
     def add(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Adds one batch: what `ClassificationMetrics` takes, "box" and "true_box" (n, 4), and their IoU "overlap"."""
         self.classes.add(outputs)
-        rows = outputs["mask"] > 0
-        self._batches.append({name: np.asarray(outputs[name])[rows] for name in FIELDS})
+        self._rows.add(outputs)
 
     def pictures(self) -> dict[str, Shaped[np.ndarray, "n ..."]]:
         """Of each counted picture `FIELDS`, in the order of the source; no fields before the first batch.
@@ -34,11 +33,7 @@ class BoxedMetrics:
         >>> BoxedMetrics(2).pictures()
         {}
         """
-        if not self._batches:
-            return {}
-        whole = {name: np.concatenate([batch[name] for batch in self._batches]) for name in FIELDS}
-        order = np.argsort(whole["index"], kind="stable")
-        return {name: values[order] for name, values in whole.items()}
+        return self._rows.pictures()
 
     def compute(self) -> dict[str, float]:
         """The classes' scores; "placed", the share of boxes whose IoU is 0.5 or more, and "mean_iou"; "count"."""

@@ -1,6 +1,6 @@
 """Localisation scores, as in ILSVRC: a picture is right if its class is, and the box lies at an IoU of 0.5 or more."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,41 @@ PLACED = 0.5  # IoU from which a box is in the right place
 FIELDS = ("index", "label", "loss", "classes", "probability", "overlap", "own_overlap", "box", "true_box")
 
 
+class Rows:
+    """What was found in every picture, field by field; rows whose mask is 0 are left out.
+
+    >>> rows = Rows(("index", "label"))
+    >>> rows.pictures()
+    {}
+    >>> rows.add({"mask": np.array([1, 0, 1]), "index": np.array([5, 0, 2]), "label": np.array([7, 8, 9])})
+    >>> {name: values.tolist() for name, values in rows.pictures().items()}
+    {'index': [2, 5], 'label': [9, 7]}
+    """
+
+    def __init__(self, fields: Sequence[str]):
+        self._fields = fields
+        self._batches: list[dict[str, np.ndarray]] = []
+
+    def add(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Adds one batch of n pictures: "mask" (n) and the fields, of which "index" (n) is one."""
+        rows = outputs["mask"] > 0
+        self._batches.append({name: np.asarray(outputs[name])[rows] for name in self._fields})
+
+    def pictures(self) -> dict[str, Shaped[np.ndarray, "n ..."]]:
+        """The fields, in the order of the source; none before the first batch."""
+        if not self._batches:
+            return {}
+        whole = {name: np.concatenate([batch[name] for batch in self._batches]) for name in self._fields}
+        order = np.argsort(whole["index"], kind="stable")
+        return {name: values[order] for name, values in whole.items()}
+
+
 class LocalisationMetrics:
     """What was found in every picture; rows whose mask is 0 count for nothing."""
 
     def __init__(self, num_classes: int):
         self._classes = num_classes
-        self._batches: list[dict[str, np.ndarray]] = []
+        self._rows = Rows(FIELDS)
 
     def add(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Adds one batch of n pictures.
@@ -26,8 +55,7 @@ class LocalisationMetrics:
             IoU; "own_overlap" (n), that of the true class's box; "box" and "true_box" (n, 4), the likeliest class's
             and the truth.
         """
-        rows = outputs["mask"] > 0
-        self._batches.append({name: np.asarray(outputs[name])[rows] for name in FIELDS})
+        self._rows.add(outputs)
 
     def pictures(self) -> dict[str, Shaped[np.ndarray, "n ..."]]:
         """Of each counted picture what `add` was given, in the order of the source; no fields before the first batch.
@@ -35,11 +63,7 @@ class LocalisationMetrics:
         >>> LocalisationMetrics(2).pictures()
         {}
         """
-        if not self._batches:
-            return {}
-        whole = {name: np.concatenate([batch[name] for batch in self._batches]) for name in FIELDS}
-        order = np.argsort(whole["index"], kind="stable")
-        return {name: values[order] for name, values in whole.items()}
+        return self._rows.pictures()
 
     def compute(self) -> dict[str, float]:
         """Means over the pictures, errors as fractions; of no pictures at all NaN.

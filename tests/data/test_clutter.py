@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.data.augment import keys_of
-from cnnlab.data.clutter import clutter, digit_bank, fixed
+from cnnlab.data.augment import fixed, keys_of
+from cnnlab.data.clutter import clutter, digit_bank
 from cnnlab.data.digits import digits
 from cnnlab.data.source import ArraySource
 from cnnlab.errors import UserError
@@ -85,7 +85,7 @@ def test_the_same_whoever_computes_it():
 
 
 def test_a_fixed_set_is_the_same_again(monkeypatch):
-    monkeypatch.setattr("cnnlab.data.clutter.BLOCK", 3)
+    monkeypatch.setattr("cnnlab.data.augment.BLOCK", 3)
     source = ArraySource({name: np.asarray(array) for name, array in BATCH.items()}, ("a", "b"))
     augment = functools.partial(clutter, bank=BANK, size=30)
     first, again, other = fixed(source, augment), fixed(source, augment), fixed(source, augment, seed=1)
@@ -95,7 +95,7 @@ def test_a_fixed_set_is_the_same_again(monkeypatch):
     assert set(first.arrays) == {"image", "label", "boxes"}
     np.testing.assert_array_equal(first.arrays["image"], again.arrays["image"])
     assert (first.arrays["image"] != other.arrays["image"]).any()
-    monkeypatch.setattr("cnnlab.data.clutter.BLOCK", 5)
+    monkeypatch.setattr("cnnlab.data.augment.BLOCK", 5)
     np.testing.assert_array_equal(first.arrays["image"], fixed(source, augment).arrays["image"])
 
 

@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from cnnlab import loop, parallel
-from cnnlab.data.clutter import clutter, digit_bank, fixed
+from cnnlab.data.augment import fixed
+from cnnlab.data.clutter import clutter, digit_bank
 from cnnlab.data.digits import CLASS_NAMES, digits
 from cnnlab.data.source import ArraySource
 from cnnlab.models.sliding import SlidingNet
