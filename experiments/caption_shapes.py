@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.shapes = 3  # in a drawing at most
     config.size = 96  # pictures are drawn of size×size pixels
     config.width = 32  # maps of the first stage of the ResNet
-    config.flat = True  # besides the mean of the last maps all their places: sentences say what is where
+    config.places = 32  # numbers of each place of the last maps, besides their mean: sentences say what is where
     config.sync_norm = True  # batch normalisation over all devices, so that their number changes nothing
     config.batch_size = 50  # pictures, of all devices together, which must divide it
     config.steps = 2000  # in the whole run
@@ -48,4 +48,4 @@ def build(config: ConfigDict) -> Experiment:
     """The run that the configuration describes."""
     axis = parallel.AXIS if config.sync_norm else None
     backbone = ResNet(18, width=config.width, maps=("conv5",), axis_name=axis, **compute_type(config))
-    return assemble(config, "caption_shapes", captioning(config, backbone, config.flat), "-BLEU-4")
+    return assemble(config, "caption_shapes", captioning(config, backbone, config.places), "-BLEU-4")
