@@ -85,18 +85,18 @@ def captioner_fields() -> ConfigDict:
     return config
 
 
-def captioning(config: ConfigDict, backbone: nn.Module, places: int = 0) -> Callable[[Vocabulary, int], Captioning]:
+def captioning(config: ConfigDict, backbone: nn.Module, flat: bool = False) -> Callable[[Vocabulary, int], Captioning]:
     """Makes the task of `captioner_fields`; see `assemble`.
 
     Args:
       config: with those fields.
-      backbone, places: of the `CaptionNet`.
+      backbone, flat: of the `CaptionNet`.
     """
 
     def make(vocabulary: Vocabulary, words: int) -> Captioning:
         sizes = {name: config[name] for name in ("hidden", "cell", "dropout")}
         return Captioning(
-            model=CaptionNet(backbone, len(vocabulary), places=places, **sizes, **compute_type(config)),
+            model=CaptionNet(backbone, len(vocabulary), flat=flat, **sizes, **compute_type(config)),
             optimizer=optimizer_of(config),
             preprocess=IMAGENET.normalise,
             vocabulary=vocabulary,

@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
     config.update(captioner_fields())
     config.data = "coco_captions"  # of TFDS; a folder as COCO's or Flickr's; or "shapes"
     config.net = "vgg16"  # or "alexnet", "resnet18", "resnet50" or "small", the network of caption_shapes
-    config.places = 0  # of a ResNet: besides the mean of the last maps, numbers of each of their places
+    config.flat = False  # of a ResNet: besides the mean of the last maps all their places
     config.size = 224  # pictures are stretched to size×size pixels; fc7 wants 224
     config.cut = True  # longer sentences are cut off
     config.words = 20  # of a sentence at most
@@ -68,4 +68,4 @@ def build(config: ConfigDict) -> Experiment:
     if config.net not in NETS:
         raise UserError(f'config.net is "{config.net}"; it must be one of {", ".join(NETS)}')
     backbone = NETS[config.net](**compute_type(config))
-    return assemble(config, "caption_coco", captioning(config, backbone, config.places), "-BLEU-4")
+    return assemble(config, "caption_coco", captioning(config, backbone, config.flat), "-BLEU-4")

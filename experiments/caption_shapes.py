@@ -17,7 +17,9 @@ on 1,000 test pictures (seed 0), with a beam of 1 BLEU-4 of 41.6 %, CIDEr 2.33, 
 tests shared. Colours and sizes are right, shapes are not yet told apart: the loss still falls (0.66 nats a word in
 training). Begun with a detector's network it learnt no sooner, with up to 6 shapes a drawing much later. What limits is
 the recurrent network: told exactly which things are where, in place of a picture, it is hardly further after as many
-steps (0.68 nats, 14.6 % true), an LSTM of 256 at a rate of 3e-3 is: 0.40 nats, 64 % true. 2026-11-22.
+steps (0.68 nats, 14.6 % true), an LSTM of 256 at a rate of 3e-3 is: 0.40 nats, 64 % true. So told, and told too which
+things there are at all, a GRU of 384 at 2e-3 has 0.36 nats and 83 % true after 3,000 steps of 20 pictures; with this
+network in front, of 32 numbers a place, a GRU of 256 at that rate stood at 0.91 nats after 2,600. 2026-11-22.
 """
 
 from ml_collections import ConfigDict
@@ -36,7 +38,7 @@ def get_config() -> ConfigDict:
     config.shapes = 3  # in a drawing at most
     config.size = 96  # pictures are drawn of size×size pixels
     config.width = 32  # maps of the first stage of the ResNet
-    config.places = 32  # numbers of each place of the last maps, besides their mean: sentences say what is where
+    config.flat = True  # besides the mean of the last maps all their places: sentences say what is where
     config.sync_norm = True  # batch normalisation over all devices, so that their number changes nothing
     config.batch_size = 50  # pictures, of all devices together, which must divide it
     config.steps = 2000  # in the whole run
@@ -48,4 +50,4 @@ def build(config: ConfigDict) -> Experiment:
     """The run that the configuration describes."""
     axis = parallel.AXIS if config.sync_norm else None
     backbone = ResNet(18, width=config.width, maps=("conv5",), axis_name=axis, **compute_type(config))
-    return assemble(config, "caption_shapes", captioning(config, backbone, config.places), "-BLEU-4")
+    return assemble(config, "caption_shapes", captioning(config, backbone, config.flat), "-BLEU-4")

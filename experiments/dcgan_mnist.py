@@ -7,7 +7,13 @@ Data: TFDS mnist; --mode=prepare downloads and builds it. Without MNIST: --confi
 For the scores that need a classifier: python launch.py --experiment=lenet_mnist --config.variant=modern
 --workdir=JUDGE, then --config.judge=JUDGE here.
 Expected: a Fréchet distance of at most a third of gan_mnist's, by the same judge; the paper has no such figure.
-Measured: the run was not made.
+Measured: far from that. With --config.steps=6000 --config.falling=0.5: Fréchet distance 51.2, Parzen log-likelihood
+131.8 ± 1.5, all ten classes, the rarest 4.6 %, precision 0.68, recall 0.84, by a modern LeNet of five epochs as judge
+(seed 0; after 3,000 steps 49.1); 28 min on two CPU cores. Strokes are right and whole digits often not: the
+discriminator tells 97 % of both kinds apart. 2026-11-22. Shorter runs with three layers each, from maps of 4×4 on
+(generator=(128, 64, 32), discriminator=(32, 64, 128), average=0.99), falling=0.5: batch normalisation 140 after 1,200
+steps, the discriminator being right in over 99 %; spectral normalisation with both rates at 5e-4 169 after 1,200; no
+normalisation with r1=0.3 and those rates 292 after 800.
 """
 
 from ml_collections import ConfigDict

@@ -48,7 +48,7 @@ def caption_config(**fields):
 
 def caption_run(**fields):
     config = caption_config(**fields)
-    return assemble(config, "x", captioning(config, test_captioning.Tiny(), places=4), "-BLEU-4")
+    return assemble(config, "x", captioning(config, test_captioning.Tiny(), flat=True), "-BLEU-4")
 
 
 def alignment_run(**fields):
@@ -75,7 +75,7 @@ def test_the_vocabulary_is_recorded_with_the_run(tmp_path):
     found = workdirs.read(tmp_path)
     # Other drawings would give another vocabulary: it is that of the run.
     config = configs.update(caption_config(minimum=5), found["config"])
-    again = assemble(config, "x", captioning(config, test_captioning.Tiny(), places=4), "-BLEU-4")
+    again = assemble(config, "x", captioning(config, test_captioning.Tiny(), flat=True), "-BLEU-4")
     assert again.task.vocabulary == known
     assert again.train_data().vocabulary == known
     assert workdirs.differences(again, found) == []
@@ -83,7 +83,7 @@ def test_the_vocabulary_is_recorded_with_the_run(tmp_path):
 
 def test_the_configuration_is_not_changed():
     config = caption_config()
-    assemble(config, "x", captioning(config, test_captioning.Tiny(), places=4), "-BLEU-4")
+    assemble(config, "x", captioning(config, test_captioning.Tiny(), flat=True), "-BLEU-4")
     assert config.vocabulary.words == ()
 
 
@@ -103,7 +103,7 @@ def test_fields_reach_the_run():
     task = run.task
     assert isinstance(task, Captioning)
     assert (task.beam, task.temperature, task.words) == (3, 0.5, 18)
-    assert (task.model.cell, task.model.dropout, task.model.hidden, task.model.places) == ("gru", 0.25, 8, 4)
+    assert (task.model.cell, task.model.dropout, task.model.hidden, task.model.flat) == ("gru", 0.25, 8, True)
     assert (run.batch_size, run.eval_batch_size, run.best, run.picture_shape) == (6, 4, "-BLEU-4", (32, 32, 3))
     assert caption_run().task.words == caption_recipes.LONGEST
     assert run.train_data().batch(np.array([0]))["tokens"].shape == (1, 5, 18)

@@ -89,8 +89,7 @@ class CaptionNet(nn.Module):
       backbone: gives the maps that its attribute `maps` names; the last of them is used: "fc7" of VGG, AlexNet and
         ZFNet, as in the paper; or a map (n, h, w, c), the mean over its places.
       vocabulary, hidden, cell, dropout, dtype: see `Captioner`.
-      places: besides the mean, in which is lost what is where, this many numbers of each place of a map, by a 1×1
-        convolution with rectified units; 0: the mean alone.
+      flat: besides the mean, in which is lost what is where, all places of a map, flattened.
     """
 
     backbone: nn.Module
@@ -98,12 +97,11 @@ class CaptionNet(nn.Module):
     hidden: int = 512
     cell: str = "rnn"
     dropout: float = 0.0
-    places: int = 0
+    flat: bool = False
     dtype: DTypeLike | None = None
 
     def setup(self) -> None:
         self.captioner = Captioner(self.vocabulary, self.hidden, self.cell, self.dropout, self.dtype)
-        self.place = nn.Dense(self.places, dtype=self.dtype) if self.places else None
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n v"]:
         """The logits of the first word."""
@@ -116,9 +114,7 @@ class CaptionNet(nn.Module):
         if seen.ndim == 2:
             return seen
         mean = seen.mean((1, 2))
-        if self.place is None:
-            return mean
-        return jnp.concatenate([mean, nn.relu(self.place(seen)).reshape(len(seen), -1)], -1)
+        return jnp.concatenate([mean, seen.reshape(len(seen), -1)], -1) if self.flat else mean
 
     def logits(
         self, x: Float[Array, "n h w c"], tokens: Int[Array, "n s l"], *, train: bool = False

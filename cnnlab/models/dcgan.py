@@ -55,17 +55,20 @@ class Up(nn.Module):
 
     Attributes:
       features: output channels.
+      size: height and width of the output: twice the input's, or one less, the last row or column then being dropped.
       axis_name: see `Generator`.
       dtype: of the computation; parameters are float32.
     """
 
     features: int
+    size: tuple[int, int]
     axis_name: str | None = None
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 k"]:
         x = ConvTranspose(self.features, **HALVES, use_bias=False, dtype=self.dtype, name="conv")(x)
+        x = x[:, : self.size[0], : self.size[1]]
         return relu(BatchNorm(scale_init=gains, axis_name=self.axis_name, name="bn")(x, train=train))
 
 
@@ -77,8 +80,8 @@ class Generator(nn.Module):
 
     Attributes:
       shape: height, width and channels of the pictures.
-      widths: channels of the layers, from the smallest maps on. With (128, 64) pictures of 28×28 start from 7×7, with
-        (512, 256, 128) those of 32×32 from 4×4.
+      widths: channels of the layers, from the smallest maps on, whose sides are those of the pictures halved once for
+        each, rounded up: with (256, 128, 64) pictures of 28×28 are made in maps of 4×4, 7×7 and 14×14.
       noise: numbers of noise a picture.
       num_classes: the classes on which it is conditional; 0: none. The class is joined to the noise.
       axis_name: of the devices that batch normalisation spans; None: each device by itself.
@@ -87,7 +90,7 @@ class Generator(nn.Module):
     `label` is passed over where there are no classes, `condition` always.
 
     Raises:
-      UserError: the pictures cannot be halved once for each of the widths.
+      UserError: there are no widths.
     """
 
     shape: tuple[int, int, int] = (64, 64, 3)
@@ -113,18 +116,15 @@ class Generator(nn.Module):
         *,
         train: bool = False,
     ) -> Float[Array, "n h w c"]:
-        (height, width, channels), scale = self.shape, 2 ** len(self.widths)
-        if height % scale or width % scale or not self.widths:
-            raise UserError(
-                f"DCGAN's {len(self.widths)} widths double the maps as often; pictures of {height}×{width} cannot be "
-                f"halved so often: take other widths or pictures of a multiple of {scale}"
-            )
+        if not self.widths:
+            raise UserError("DCGAN's generator has no widths: it needs the channels of at least one layer")
+        (height, width, channels), depth = self.shape, len(self.widths)
+        sizes = [(-(-height // 2**k), -(-width // 2**k)) for k in range(depth, 0, -1)]
         x = join_label(z, label, self.num_classes)
-        start = (height // scale, width // scale, self.widths[0])
-        x = Projection(start, self.axis_name, dtype=self.dtype, name="layer1")(x, train=train)
-        for number, features in enumerate(self.widths[1:], 2):
-            x = Up(features, self.axis_name, dtype=self.dtype, name=f"layer{number}")(x, train=train)
-        x = ConvTranspose(channels, **HALVES, use_bias=False, dtype=self.dtype, name="output")(x)
+        x = Projection((*sizes[0], self.widths[0]), self.axis_name, dtype=self.dtype, name="layer1")(x, train=train)
+        for number, (features, size) in enumerate(zip(self.widths[1:], sizes[1:], strict=True), 2):
+            x = Up(features, size, self.axis_name, dtype=self.dtype, name=f"layer{number}")(x, train=train)
+        x = ConvTranspose(channels, **HALVES, use_bias=False, dtype=self.dtype, name="output")(x)[:, :height, :width]
         return jnp.tanh(x.astype(jnp.float32))
 
 

@@ -69,7 +69,7 @@ class Tiny(nn.Module):
 
 @functools.cache
 def task():
-    net = CaptionNet(Tiny(), len(VOCABULARY), hidden=32, places=4)
+    net = CaptionNet(Tiny(), len(VOCABULARY), hidden=32, flat=True)
     # An epsilon far above rounding: an update does not hang on gradients that are next to nothing.
     return Captioning(net, optax.adam(1e-2, eps=1e-3), IMAGENET.normalise, VOCABULARY, words=MOST)
 
