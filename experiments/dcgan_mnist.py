@@ -13,7 +13,7 @@ Measured: far from that. With --config.steps=6000 --config.falling=0.5: Fréchet
 discriminator tells 97 % of both kinds apart. 2026-11-22. Shorter runs with three layers each, from maps of 4×4 on
 (generator=(128, 64, 32), discriminator=(32, 64, 128), average=0.99), falling=0.5: batch normalisation 140 after 1,200
 steps, the discriminator being right in over 99 %; spectral normalisation with both rates at 5e-4 169 after 1,200; no
-normalisation with r1=0.3 and those rates 292 after 800.
+normalisation with r1=0.3 and those rates, of 10,000 samples of the checkpoint after 800 steps, 292.
 """
 
 from ml_collections import ConfigDict

@@ -110,18 +110,24 @@ def saved(folder, truth=True):
     return path, scene.truth[:, :77]
 
 
-def test_a_prediction_is_what_evaluation_scores(tmp_path):
-    path, truth = saved(tmp_path)
-    run, picture = task(), one_picture(path)
-    (row,) = run.predict_each(fresh(), [picture])
-    assert row["probability"].shape == (90, 77)
-    np.testing.assert_array_equal(row["truth"], truth)
+def evaluated(run, picture):
+    """A picture's windows, and what evaluation adds up of them."""
     source, metrics = WindowSource(picture, TILING), run.metrics()
     metrics.source = source
     score = jax.jit(run.eval_step)
     for index in range(len(source)):
         batch = {**source.batch(np.array([index])), "mask": np.ones(1, np.float32), "index": np.array([index])}
         metrics.add(jax.device_get(score(fresh(), batch)))
+    return source, metrics
+
+
+def test_a_prediction_is_what_evaluation_scores(tmp_path):
+    path, truth = saved(tmp_path)
+    run, picture = task(), one_picture(path)
+    (row,) = run.predict_each(fresh(), [picture])
+    assert row["probability"].shape == (90, 77)
+    np.testing.assert_array_equal(row["truth"], truth)
+    source, metrics = evaluated(run, picture)
     np.testing.assert_array_equal(metrics.first[0].probability, row["probability"])
     scores = metrics.compute()
     assert scores["break_even"] == pytest.approx(row["break_even"])
@@ -157,12 +163,7 @@ def test_a_map_without_a_road_leaves_no_nan_behind(tmp_path):
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert "nan" not in run.say(row)
     assert run.annotate(picture, row).axes
-    source, metrics = WindowSource(picture, TILING), run.metrics()
-    metrics.source = source
-    score = jax.jit(run.eval_step)
-    for index in range(len(source)):
-        batch = {**source.batch(np.array([index])), "mask": np.ones(1, np.float32), "index": np.array([index])}
-        metrics.add(jax.device_get(score(fresh(), batch)))
+    source, metrics = evaluated(run, picture)
     scores = metrics.compute()
     assert scores["break_even"] == 0.0
     assert all(math.isfinite(value) for value in scores.values())
