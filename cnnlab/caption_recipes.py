@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cnnlab import parallel, workdirs
 from cnnlab.data import captioned
-from cnnlab.data.shapes import SPLITS
+from cnnlab.data.shapes import KINDS, SPLITS
 from cnnlab.data.text import MINIMUM, Vocabulary
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
@@ -35,6 +35,8 @@ def caption_fields() -> ConfigDict:
     config.minimum = MINIMUM  # times that a word must stand in the training sentences to be known
     config.words = 0  # of a sentence at most; 0: as many as the longest has
     config.cut = False  # longer sentences are cut off; else they are refused
+    config.sentences = 5  # of a picture's five that a step learns from, drawn anew in each; 1 in the paper's alignment
+    config.distinct = False  # of data "shapes": the test's are of different descriptions; else as drawn
     config.test_on = "test"  # pictures; or "train": scores are of those that were learnt, to see what is known by heart
     config.test_share = 0.2  # of a folder as Flickr's without lists of its splits, held out for testing
     config.vocabulary = vocabulary_fields(Vocabulary((), (), 0, 0))  # found in the data, recorded with the run
@@ -64,7 +66,7 @@ def alignment_fields() -> ConfigDict:
     config.margin = 1.0  # by which right pairs are to be above wrong ones
     config.beta = 0.5  # what two neighbouring words of one region are worth, when phrases are found
     config.places = True  # where a region lies and how large it is are among its features
-    config.sentences = 5  # of a picture's five that a step learns from: 1 in the paper
+    config.distinct = True  # of data "shapes": the test's are of different descriptions, as sentences are to find them
     config.sync_norm = True  # batch normalisation and wrong pairs over all devices: their number changes nothing
     config.detector = ""  # workdir of a trained detector: what it finds are the regions; "": the boxes of the data
     config.most_regions = 19  # of a picture at most, the surest that the detector finds, besides all of it; the paper's
@@ -85,23 +87,29 @@ def captioner_fields() -> ConfigDict:
     return config
 
 
-def captioning(config: ConfigDict, backbone: nn.Module, flat: bool = False) -> Callable[[Vocabulary, int], Captioning]:
+def captioning(
+    config: ConfigDict, backbone: nn.Module, flat: bool = False, naming: float = 0.0
+) -> Callable[[Vocabulary, int], Captioning]:
     """Makes the task of `captioner_fields`; see `assemble`.
 
     Args:
       config: with those fields.
       backbone, flat: of the `CaptionNet`.
+      naming: see `Captioning`; over 0, the network names the kinds of drawn shapes.
     """
 
     def make(vocabulary: Vocabulary, words: int) -> Captioning:
         sizes = {name: config[name] for name in ("hidden", "cell", "dropout")}
+        kinds = KINDS if naming else ()
         return Captioning(
-            model=CaptionNet(backbone, len(vocabulary), flat=flat, **sizes, **compute_type(config)),
+            model=CaptionNet(backbone, len(vocabulary), flat=flat, kinds=kinds, **sizes, **compute_type(config)),
             optimizer=optimizer_of(config),
             preprocess=IMAGENET.normalise,
             vocabulary=vocabulary,
             words=words,
             beam=config.beam,
+            sentences=config.sentences,
+            naming=naming,
             temperature=config.temperature,
         )
 
@@ -145,6 +153,7 @@ def assemble(
     make: Callable[[Vocabulary, int], Captioning | SentenceAlignment],
     best: str,
     regions: bool = False,
+    places: int = 0,
 ) -> Experiment:
     """An experiment on the captioned pictures that config.data names.
 
@@ -155,21 +164,33 @@ def assemble(
         most.
       best: see `Experiment`.
       regions: batches have boxes: what config.detector finds; where it names none, those of the data.
+      places: see `captioned.Rules`.
 
     Raises:
-      UserError: unknown data; a batch size that the devices do not divide; weights of another vocabulary.
+      UserError: unknown data; `places` with other than drawn shapes; a batch size that the devices do not divide;
+        weights of another vocabulary.
     """
     config = config.copy_and_resolve_references()
     parallel.check_batch_size("config.batch_size", config.batch_size)
     parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
     detector, alignment = (Path(config.get(name) or "").expanduser() for name in ("detector", "alignment"))
     known = Vocabulary(**config.vocabulary) if config.vocabulary.words else None
+    if places and (config.get("alignment") or config.data != "shapes"):
+        raise UserError("config.naming needs to know what there is where, as of whole drawn shapes alone: make it 0")
     if config.get("alignment"):
         data = aligned_snippets(alignment, config.size, known)
     else:
         boxes = regions and not config.detector
         rules = captioned.Rules(
-            config.size, config.minimum, config.words, config.cut, boxes, config.test_share, config.shapes
+            config.size,
+            config.minimum,
+            config.words,
+            config.cut,
+            boxes,
+            config.test_share,
+            config.shapes,
+            config.distinct,
+            places,
         )
         data = captioned.choose(config.data, rules, name, known)
     config.update(vocabulary=vocabulary_fields(data.vocabulary))

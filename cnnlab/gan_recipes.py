@@ -36,6 +36,7 @@ def gan_fields() -> ConfigDict:
     config.discriminator_steps = 1  # updates of the discriminator for one of the generator; they share a batch
     config.gradient_penalty = 0.0  # λ of WGAN-GP, 10 in its paper: the discriminator's slope is kept near 1
     config.r1 = 0.0  # γ: the discriminator's slope at real pictures is kept small
+    config.input_noise = 0.0  # deviation of noise on all that the discriminator sees in training
     config.average = 0.0  # decay of a moving average of the generator's weights, which then makes the samples; 0: none
     config.batch_size = 128  # of all devices together, which must divide it
     config.eval_batch_size = 500  # likewise
@@ -131,6 +132,7 @@ def assemble(
         discriminator_steps=config.discriminator_steps,
         gradient_penalty=config.gradient_penalty,
         r1=config.r1,
+        input_noise=config.input_noise,
         class_names=data.class_names if config.conditional else (),
         film_every=config.film_every,
         truncation=config.truncation,

@@ -23,6 +23,7 @@ from cnnlab.caption_recipes import (
 from cnnlab.data import captioned
 from cnnlab.data.captioned import Captions
 from cnnlab.data.captions import DrawnCaptions
+from cnnlab.data.shapes import KINDS
 from cnnlab.data.text import build
 from cnnlab.errors import UserError
 from cnnlab.tasks.captioning import Captioning
@@ -134,6 +135,22 @@ def test_batches_that_devices_cannot_share(field, monkeypatch):
 def test_what_is_refused(fields, wrong):
     with pytest.raises(UserError, match=wrong):
         caption_run(**fields)
+
+
+def naming_run(**fields):
+    config = caption_config(**fields)
+    make = captioning(config, test_captioning.Tiny(), flat=True, naming=0.5)
+    return assemble(config, "x", make, "-BLEU-4", places=4)
+
+
+def test_names_are_of_whole_drawings():
+    run = naming_run()
+    assert (run.task.naming, run.task.model.kinds) == (0.5, KINDS)
+    assert run.train_data().batch(np.array([0, 1]))["kinds"].shape == (2, 4, 4, 90)
+    assert (caption_run().task.naming, caption_run().task.model.kinds) == (0.0, ())
+    for fields in ({"data": "nowhere"}, {"alignment": "nowhere"}):
+        with pytest.raises(UserError, match=r"config\.naming needs to know what there is where"):
+            naming_run(**fields)
 
 
 def test_scores_of_no_kind():

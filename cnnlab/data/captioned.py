@@ -20,9 +20,9 @@ from cnnlab.data.tfds_objects import open_objects
 from cnnlab.data.tfds_source import version_folder
 from cnnlab.errors import UserError
 
-DRAWN = {"train": 20_000, "test": 1000}  # pictures of shapes; the test's are of different descriptions
+DRAWN = {"train": 200_000, "test": 1000}  # pictures of shapes; more than a run sees, so that none is learnt by heart
 DRAWN_MOST = 6  # shapes in one
-DRAWN_READ = 300  # drawings whose sentences make the vocabulary: each of its words stands there often
+DRAWN_READ = 1000  # drawings whose sentences make the vocabulary: each of its words stands there often
 TFDS = "coco_captions"  # with the splits of Karpathy and Fei-Fei 2015, of which "train" and "test" are used
 RECORDS_WORDS = 60  # in a sentence of TFDS's set, which cannot be counted beforehand
 RECORDS_MOST = 100  # objects in a picture of it, likewise
@@ -61,6 +61,8 @@ class Rules:
       boxes: batches have them.
       test_share: of a folder as Flickr's without lists, the share that is held out.
       shapes: in a drawing at most, from 1 to 6.
+      distinct: of drawings, those for testing have different descriptions; see `sentences.distinct`.
+      places: of drawings, p of the batches' "kinds"; 0: they have none. Other sets do not have it.
     """
 
     size: int
@@ -70,6 +72,8 @@ class Rules:
     boxes: bool = False
     test_share: float = 0.2
     shapes: int = DRAWN_MOST
+    distinct: bool = False
+    places: int = 0
 
     def __post_init__(self) -> None:
         if self.words < 0 or (self.cut and not self.words):
@@ -132,8 +136,12 @@ def of_shapes(rules: Rules, vocabulary: Vocabulary | None = None) -> Captions:
 
     def source(split: str) -> Source:
         count = DRAWN[split]
-        numbers = distinct(split, count, rules.size, most) if split == "test" and most > 1 else np.arange(count)
-        return DrawnCaptions(split, numbers, vocabulary, rules.size, most, rules.boxes)
+        numbers = (
+            distinct(split, count, rules.size, most)
+            if split == "test" and rules.distinct and most > 1
+            else np.arange(count)
+        )
+        return DrawnCaptions(split, numbers, vocabulary, rules.size, most, rules.boxes, rules.places)
 
     return Captions(vocabulary, CLASS_NAMES, *(functools.partial(source, split) for split in SPLITS))
 

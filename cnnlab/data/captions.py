@@ -7,12 +7,13 @@ A batch has, besides what `pipeline.py` adds (n pictures of size×size, s senten
   tokens    int32 (n, s, L), START, the words, END, and PAD; see `text.Vocabulary.encode`;
   length    int32 (n, s), of each sentence with START and END; 0: the picture has no such sentence, its tokens are PAD;
 and where boxes are asked for
-  boxes, label, ignored, area: as in `detection.py`, in pixels of the square.
+  boxes, label, ignored, area: as in `detection.py`, in pixels of the square;
+and of drawings, where they are asked for
+  kinds     uint8 (n, p, p, k), how many things of each kind there are at each of p×p places; see `shapes.py`.
 """
 
 import dataclasses
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from cnnlab.data.described import Described
 from cnnlab.data.detection import padded
 from cnnlab.data.pictures import CorruptPicture, LeftOut, decode_picture, read_picture
 from cnnlab.data.sentences import EACH, LONGEST, generator, written
-from cnnlab.data.shapes import CLASS_NAMES, Scene, annotation_of, draw
+from cnnlab.data.shapes import CLASS_NAMES, Scene, annotation_of, draw, kinds_at_places
 from cnnlab.data.text import Vocabulary, checked_words, words_of
 from cnnlab.data.tfds_objects import Records
 from cnnlab.errors import UserError
@@ -255,6 +256,7 @@ class DrawnCaptions:
       size: height and width, in pixels.
       most: shapes a picture, from 1 to 6, which boxes are padded to.
       boxes: whether batches have them.
+      places: p of the batches' "kinds"; 0: they have none.
     """
 
     split: str
@@ -263,7 +265,7 @@ class DrawnCaptions:
     size: int
     most: int = 6
     boxes: bool = False
-    _words: dict[int, tuple] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    places: int = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -292,17 +294,12 @@ class DrawnCaptions:
         """The drawings at `indices` with their sentences; see the top of this file."""
         scenes = [self.scene(i) for i in indices.tolist()]
         size = np.full((len(scenes), 2), self.size, np.int32)
-        words = [self._words_of(i, scene) for i, scene in zip(indices.tolist(), scenes, strict=True)]
+        pairs = list(zip(scenes, map(self.number, indices.tolist()), strict=True))
+        words = [tuple(map(words_of, written(scene, generator(self.split, number)))) for scene, number in pairs]
         batch = {"image": np.stack([scene.picture for scene in scenes]), "size": size, "original": size.copy()}
         batch |= tokens_of(words, self.vocabulary, LONGEST)
         if self.boxes:
-            pairs = zip(scenes, indices.tolist(), strict=True)
-            batch |= padded([annotation_of(scene, self.number(i)) for scene, i in pairs], size, self.most)
+            batch |= padded([annotation_of(scene, number) for scene, number in pairs], size, self.most)
+        if self.places:
+            batch["kinds"] = np.stack([kinds_at_places(scene, self.places) for scene in scenes])
         return batch
-
-    def _words_of(self, index: int, scene: Scene) -> tuple:
-        """The words of a drawing's sentences, which are written once: that takes as long as the drawing does."""
-        if index not in self._words:
-            said = written(scene, generator(self.split, self.number(index)))
-            self._words[index] = tuple(tuple(sys.intern(word) for word in words_of(one)) for one in said)
-        return self._words[index]

@@ -27,6 +27,7 @@ COLOURS = {
 }
 # Radii as shares of the picture's side; between the ranges is room, so that no one can quarrel over the word.
 SIZES = {"small": (0.07, 0.10), "medium": (0.13, 0.17), "large": (0.21, 0.27)}
+KINDS = (len(CLASS_NAMES), len(COLOURS), len(SIZES))  # what things are told apart by: shapes, colours, sizes
 REACH = 1.2  # of a shape's farthest corner, in radii
 VISIBLE = 0.25  # of a shape's pixels, at least
 TRIES = 8  # places that are tried for a shape before it is left out
@@ -93,6 +94,26 @@ def inside(shape: str, u: Float[np.ndarray, "h w"], v: Float[np.ndarray, "h w"])
     normals = [(math.cos(a), math.sin(a) if shape == "triangle" else -math.sin(a)) for a in angles]
     within = [u * x + v * y <= REACH * distance for x, y in normals]
     return np.sum(within, 0, dtype=np.uint8) >= (3 if shape == "triangle" else 4)
+
+
+def kind(thing: Thing) -> int:
+    """The number of its shape, colour and size together, of `KINDS`."""
+    words = CLASS_NAMES.index(thing.shape), [*COLOURS].index(thing.colour), [*SIZES].index(thing.size)
+    return int(np.ravel_multi_index(words, KINDS))
+
+
+def kinds_at_places(scene: Scene, places: int) -> UInt8[np.ndarray, "p p k"]:
+    """How many things of each kind have their centre in each of places×places squares of a drawing.
+
+    >>> found = kinds_at_places(draw("train", 0), 6)
+    >>> found.shape, int(found.sum()) == len(draw("train", 0).things)
+    ((6, 6, 90), True)
+    """
+    found = np.zeros((places, places, math.prod(KINDS)), np.uint8)
+    for thing in scene.things:
+        column, row = (min(max(int(at * places / len(scene.picture)), 0), places - 1) for at in thing.centre)
+        found[row, column, kind(thing)] += 1
+    return found
 
 
 def draw(split: str, index: int, size: int = 128, most: int = 6) -> Scene:

@@ -11,11 +11,13 @@ import dataclasses
 import json
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, Key
 
 from cnnlab.data.annotations import Findings
 from cnnlab.errors import UserError
@@ -198,3 +200,12 @@ def mask_of(length: Int[Array | np.ndarray, "*n"], most: int) -> Bool[Array | np
     [[1, 1, 1, 0], [0, 0, 0, 0]]
     """
     return np.arange(most) < length[..., None]
+
+
+def drawn_sentences(batch: Mapping[str, Array], count: int, rng: Key[Array, ""]) -> dict[str, Array]:
+    """A batch with `count` of the sentences of each picture, those that there are first, in an order of chance."""
+    keys = jax.vmap(lambda position: jax.random.fold_in(rng, position))(batch["position"])
+    chance = jax.vmap(lambda key: jax.random.uniform(key, batch["length"].shape[1:]))(keys)
+    order = jnp.argsort(jnp.where(batch["length"] > 0, chance, 2.0), 1)[:, :count]
+    tokens = jnp.take_along_axis(batch["tokens"], order[..., None], 1)
+    return {**batch, "tokens": tokens, "length": jnp.take_along_axis(batch["length"], order, 1)}

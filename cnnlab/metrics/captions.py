@@ -44,6 +44,7 @@ class CaptionMetrics:
     _found: dict[int, Words] = dataclasses.field(default_factory=dict)
     _loss: float = 0.0
     _words: int = 0
+    _named: list[bool] = dataclasses.field(default_factory=list)
 
     def add(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Adds a batch of `Captioning.eval_step`'s outputs."""
@@ -51,10 +52,12 @@ class CaptionMetrics:
             self._found[int(outputs["index"][i])] = self.vocabulary.decode(outputs["tokens"][i])
             self._loss += float(outputs["loss"][i])
             self._words += int(outputs["words"][i])
+            self._named += [bool(outputs["named"][i])] if "named" in outputs else []
 
     def compute(self) -> dict[str, float]:
         """ "loss" in nats a word, "perplexity", its exponential, BLEU-1 … 4 and CIDEr against the source's references,
-        "true", the share of sentences that are true of their drawings, and "count", the pictures.
+        "true", the share of sentences that are true of their drawings, "named", that of pictures all of whose things
+        are named right, where they are named, and "count", the pictures.
         """
         loss = self._loss / max(self._words, 1)
         scores = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
@@ -62,6 +65,8 @@ class CaptionMetrics:
             scores |= sentences.scores(*self._pairs())
             if hasattr(self.source, "scene"):
                 scores["true"] = float(np.mean([self._is_true(i) for i in self._found]))
+        if self._named:
+            scores["named"] = float(np.mean(self._named))
         return {**scores, "count": len(self._found)}
 
     def table(self) -> str:

@@ -44,8 +44,13 @@ class SentenceEncoder(nn.Module):
         words = nn.Embed(self.vocabulary, self.embedding, dtype=self.dtype, name="words")(tokens)
         e = relu(nn.Dense(self.hidden, dtype=self.dtype, name="input")(words))
         forward, backward = (cell_of(self.cell, self.hidden, self.dtype, name) for name in ("forward", "backward"))
+        if forward.gates > 1:  # the paper's cell is given the word as it is
+            e = nn.Dense(2 * forward.gates * self.hidden, dtype=self.dtype, name="gates")(e)
+            one, other = jnp.split(e, 2, -1)
+        else:
+            one = other = e
         forward, backward = nn.RNN(forward), nn.RNN(backward, reverse=True, keep_order=True)
-        h = forward(e, seq_lengths=length) + backward(e, seq_lengths=length)
+        h = forward(one, seq_lengths=length) + backward(other, seq_lengths=length)
         return relu(nn.Dense(self.joint, dtype=self.dtype, name="output")(h)).astype(jnp.float32)
 
 

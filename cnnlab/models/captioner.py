@@ -3,6 +3,8 @@
 A recurrent network says a picture word by word. It sees the picture's features at the first word only.
 """
 
+import itertools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +17,8 @@ from cnnlab.data.text import START
 from cnnlab.ops.beam_search import Step, beam_search
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.recurrent import cell_of, first_carry
+
+THINGS = 3  # in a picture, about, where they are named
 
 
 class Captioner(nn.Module):
@@ -42,18 +46,22 @@ class Captioner(nn.Module):
         # As large as the picture's features: else what was said is at first lost beside what is seen.
         init = nn.initializers.normal(1.0)
         self.words = nn.Embed(self.vocabulary, self.hidden, embedding_init=init, dtype=self.dtype)
-        self.input = nn.Dense(self.hidden, dtype=self.dtype)
-        self.picture = nn.Dense(self.hidden, dtype=self.dtype)
         self.recurrent = cell_of(self.cell, self.hidden, self.dtype)
+        self.input = nn.Dense(self.recurrent.gates * self.hidden, dtype=self.dtype)
+        self.picture = nn.Dense(self.recurrent.gates * self.hidden, dtype=self.dtype)
         self.output = nn.Dense(self.vocabulary, dtype=self.dtype)
         self.drop_words, self.drop_hidden = Dropout(self.dropout), Dropout(self.dropout)
 
     def __call__(
-        self, features: Float[Array, "n f"], tokens: Int[Array, "n l"], *, train: bool = False
-    ) -> Float[Array, "n l v"]:
-        """The logits of the word after each of the given ones, the first of which is START."""
+        self, features: Float[Array, "n f"], tokens: Int[Array, "m l"], *, train: bool = False
+    ) -> Float[Array, "m l v"]:
+        """The logits of the word after each of the given ones, the first of which is START.
+
+        Of several sentences a picture, those of the first come first; each picture must have as many.
+        """
         x = self.drop_words(self._given(tokens), train=train)
-        x = x.at[:, 0].add(self.picture(features).astype(x.dtype))
+        seen = jnp.repeat(self.picture(features), len(tokens) // len(features), 0)
+        x = x.at[:, 0].add(seen.astype(x.dtype))
         # Unrolled in the trace: as many small products as words, which is also what sentences are made by.
         carry, hidden = first_carry(self.recurrent, len(tokens)), []
         for place in range(tokens.shape[1]):
@@ -90,6 +98,9 @@ class CaptionNet(nn.Module):
         ZFNet, as in the paper; or a map (n, h, w, c), the mean over its places.
       vocabulary, hidden, cell, dropout, dtype: see `Captioner`.
       flat: besides the mean, in which is lost what is where, all places of a map, flattened.
+      kinds: what things are told apart by, how many of each: (5, 6, 3) are 5 shapes times 6 colours times 3 sizes. Then
+        the network names things, and the captioner sees `summary` of the names in place of the map. The paper's CNN
+        had learnt to name classes before; here `logits` gives the names too, to be learnt along.
     """
 
     backbone: nn.Module
@@ -98,10 +109,16 @@ class CaptionNet(nn.Module):
     cell: str = "rnn"
     dropout: float = 0.0
     flat: bool = False
+    kinds: tuple[int, ...] = ()
     dtype: DTypeLike | None = None
 
     def setup(self) -> None:
         self.captioner = Captioner(self.vocabulary, self.hidden, self.cell, self.dropout, self.dtype)
+        if self.kinds:
+            # At first all is 1 % likely everywhere: else that most is not there would drown what there is.
+            rare, none = nn.initializers.constant(math.log(0.01 / 0.99)), nn.initializers.zeros
+            self.namer = nn.Dense(math.prod(self.kinds), kernel_init=none, bias_init=rare, dtype=self.dtype)
+            self.words_namer = nn.Dense(sum(self.kinds), False, kernel_init=none, dtype=self.dtype)
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n v"]:
         """The logits of the first word."""
@@ -110,24 +127,45 @@ class CaptionNet(nn.Module):
 
     def features(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n f"]:
         """What the captioner sees of each picture."""
+        return self.see(x, train=train)[0]
+
+    def see(
+        self, x: Float[Array, "n h w c"], *, train: bool = False
+    ) -> tuple[Float[Array, "n f"], Float[Array, "n p q k"] | None]:
+        """`features`, and the logits of each kind of thing at each place, None without `kinds`."""
         seen = self.backbone(x, train=train)[self.backbone.maps[-1]]
+        if self.kinds:
+            names = self._names(seen)
+            return summary(nn.sigmoid(names)), names
         if seen.ndim == 2:
-            return seen
+            return seen, None
         mean = seen.mean((1, 2))
-        return jnp.concatenate([mean, seen.reshape(len(seen), -1)], -1) if self.flat else mean
+        return jnp.concatenate([mean, seen.reshape(len(seen), -1)], -1) if self.flat else mean, None
+
+    def _names(self, seen: Float[Array, "n h w c"]) -> Float[Array, "n h w k"]:
+        """Logits of each kind's being at each place: what speaks for its shape, for its colour, …, and for it alone.
+
+        What tells a red star from other red things, and from other stars, is learnt from all of them.
+        """
+        ends = list(itertools.accumulate(self.kinds))[:-1]
+        found = self.namer(seen).reshape(*seen.shape[:-1], *self.kinds)
+        for axis, part in enumerate(jnp.split(self.words_namer(seen), ends, -1)):
+            others = [1 if i != axis else count for i, count in enumerate(self.kinds)]
+            found += part.reshape(*seen.shape[:-1], *others)
+        return found.reshape(*seen.shape[:-1], -1).astype(jnp.float32)
 
     def logits(
         self, x: Float[Array, "n h w c"], tokens: Int[Array, "n s l"], *, train: bool = False
-    ) -> Float[Array, "n s l v"]:
-        """The logits of the word after each, of several sentences a picture; see `Captioner`."""
-        return self.logits_of(self.features(x, train=train), tokens, train=train)
+    ) -> tuple[Float[Array, "n s l v"], Float[Array, "n p q k"] | None]:
+        """The logits of the word after each, of several sentences a picture (see `Captioner`), and `see`'s names."""
+        features, names = self.see(x, train=train)
+        return self.logits_of(features, tokens, train=train), names
 
     def logits_of(
         self, features: Float[Array, "n f"], tokens: Int[Array, "n s l"], *, train: bool = False
     ) -> Float[Array, "n s l v"]:
         """`logits` of pictures whose features are known."""
         n, each, length = tokens.shape
-        features = jnp.repeat(features, each, 0)
         return self.captioner(features, tokens.reshape(-1, length), train=train).reshape(n, each, length, -1)
 
     def begin(self, features: Float[Array, "n f"]) -> PyTree:
@@ -137,6 +175,22 @@ class CaptionNet(nn.Module):
     def step(self, carry: PyTree, tokens: Int[Array, " n"]) -> tuple[PyTree, Float[Array, "n v"]]:
         """See `Captioner`."""
         return self.captioner.step(carry, tokens)
+
+
+def summary(sure: Float[Array, "n h w k"]) -> Float[Array, "n f"]:
+    """How many things there are of each kind, and the sums of how far right and how far down they are, from −1 to 1.
+
+    So whether one lies left of another is the difference of two numbers.
+
+    Args:
+      sure: the probability of each kind at each place.
+
+    All are multiplied alike, so that they count as much as other features: the square mean is then about 1.
+    """
+    _, height, width, kinds = sure.shape
+    down, right = ((2 * jnp.arange(size) + 1) / size - 1 for size in (height, width))
+    sums = [sure.sum((1, 2)), jnp.einsum("nhwk,w->nk", sure, right), jnp.einsum("nhwk,h->nk", sure, down)]
+    return jnp.concatenate(sums, -1) * math.sqrt(3 * kinds / THINGS)
 
 
 Net = Captioner | CaptionNet

@@ -19,7 +19,7 @@ from cnnlab import caption_figures
 from cnnlab.data.augment import Augment
 from cnnlab.data.canvas import cropped
 from cnnlab.data.source import Source
-from cnnlab.data.text import Vocabulary, mask_of
+from cnnlab.data.text import Vocabulary, drawn_sentences, mask_of
 from cnnlab.errors import UserError
 from cnnlab.metrics.alignment import AlignmentMetrics, Vectors
 from cnnlab.models.alignment import AlignmentNet, ranking_loss, scores, whole
@@ -91,7 +91,7 @@ class SentenceAlignment:
         """The ranking loss of a batch, the share of its sentences that do not find their picture, and the model's new
         state; `rng` is the step's key.
         """
-        batch = drawn(supervised.augmented(self, batch, rng), self.sentences, jax.random.fold_in(rng, 2))
+        batch = drawn_sentences(supervised.augmented(self, batch, rng), self.sentences, jax.random.fold_in(rng, 2))
         (regions, there, words), model_state = supervised.apply_in_training(
             self, params, model_state, batch, rng, batch, train=True, method=self.vectors
         )
@@ -222,15 +222,6 @@ class SentenceAlignment:
         titles = [f"{name}  {row['score']:.2f}" for name, row in zip(names[:SHEET], rows, strict=False)]
         shown = [cropped(one) for one in pictures[:SHEET]]
         return caption_figures.alignment_sheet(shown, titles, rows[:SHEET], "Where the phrases belong")
-
-
-def drawn(batch: Mapping[str, Array], count: int, rng: Key[Array, ""]) -> dict[str, Array]:
-    """A batch with `count` of the sentences of each picture, those that there are first, in an order of chance."""
-    keys = jax.vmap(lambda position: jax.random.fold_in(rng, position))(batch["position"])
-    chance = jax.vmap(lambda key: jax.random.uniform(key, batch["length"].shape[1:]))(keys)
-    order = jnp.argsort(jnp.where(batch["length"] > 0, chance, 2.0), 1)[:, :count]
-    tokens = jnp.take_along_axis(batch["tokens"], order[..., None], 1)
-    return {**batch, "tokens": tokens, "length": jnp.take_along_axis(batch["length"], order, 1)}
 
 
 def regions_of(batch: Mapping[str, Array]) -> tuple[Float[Array, "n r 4"], Bool[Array, "n r"]]:

@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree, Real
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Real, UInt8
 from matplotlib.figure import Figure
 
 from cnnlab import caption_figures
 from cnnlab.data.augment import Augment
 from cnnlab.data.canvas import cropped
 from cnnlab.data.source import Source
-from cnnlab.data.text import END, START, Vocabulary, mask_of
+from cnnlab.data.text import END, START, Vocabulary, drawn_sentences, mask_of
 from cnnlab.errors import UserError
 from cnnlab.metrics.captions import CaptionMetrics, Said
 from cnnlab.models.captioner import CaptionNet, describe, sample
@@ -48,6 +48,24 @@ def sentence_losses(
     return jnp.where(counted, each, 0.0).sum(-1), counted.sum(-1)
 
 
+def naming_losses(names: Float[Array, "n r c k"], kinds: UInt8[Array, "n r c k"]) -> Float[Array, " n"]:
+    """Cross-entropies of which kinds of things there are at which places, in nats a thing of the picture.
+
+    Args:
+      names: logits.
+      kinds: how many there are.
+    """
+    there = kinds > 0
+    each = optax.sigmoid_binary_cross_entropy(names, there)
+    return each.sum((1, 2, 3)) / jnp.maximum(there.sum((1, 2, 3)), 1)
+
+
+def named_right(names: Float[Array, "n r c k"], kinds: UInt8[Array, "n r c k"]) -> Bool[Array, " n"]:
+    """Whether the sums of the names' probabilities, rounded, are how many things of each kind a picture has."""
+    found = jnp.round(jax.nn.sigmoid(names).sum((1, 2)))
+    return (found == kinds.sum((1, 2))).all(-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Captioning:
     """The task.
@@ -62,6 +80,8 @@ class Captioning:
         time.
       temperature: over 0, a sentence is drawn word by word instead; see `models.captioner.sample`.
       augment: `(keys, batch) → batch`, a key an example, in training only; see `data/augment.py`.
+      sentences: of a picture that are learnt from in a step, drawn anew in each.
+      naming: what the loss of naming things is multiplied with; over 0, the model has `kinds`, and so have the batches.
       frozen: patterns of layers that stay as they are; see `transfer.py`.
       accumulate: parts that a device's share of a batch is computed in; see `supervised.make_train_step`.
     """
@@ -73,11 +93,15 @@ class Captioning:
     words: int
     beam: int = 7
     temperature: float = 0.0
+    sentences: int = 5
+    naming: float = 0.0
     augment: Augment | None = None
     frozen: tuple[str, ...] = ()
     accumulate: int = 1
 
     def __post_init__(self) -> None:
+        if self.sentences < 1 or self.naming < 0:
+            raise UserError(f"config.sentences is {self.sentences} and config.naming {self.naming}: at least 1, and 0")
         if self.beam < 1 or self.temperature < 0:
             raise UserError(f"config.beam is {self.beam} and config.temperature {self.temperature}: at least 1, and 0")
 
@@ -88,17 +112,23 @@ class Captioning:
     def loss_fn(
         self, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
     ) -> tuple[Float[Array, ""], tuple[dict[str, Array], PyTree]]:
-        """Nats a word, of all sentences of each picture, then the mean over pictures; `rng` is the step's key."""
-        batch = supervised.augmented(self, batch, rng)
+        """Nats a word, of each picture's sentences, and its `naming_losses`, then the mean over pictures; `rng` is
+        the step's key.
+        """
+        batch = drawn_sentences(supervised.augmented(self, batch, rng), self.sentences, jax.random.fold_in(rng, 2))
         x, tokens = self.preprocess(batch["image"]), batch["tokens"]
-        logits, model_state = supervised.apply_in_training(
+        (logits, names), model_state = supervised.apply_in_training(
             self, params, model_state, batch, rng, x, tokens[..., :-1], train=True, method=CaptionNet.logits
         )
         losses, words = sentence_losses(logits, tokens, batch["length"])
         each = losses.sum(-1) / jnp.maximum(words.sum(-1), 1)
         wrong = (jnp.argmax(logits, -1) != tokens[..., 1:]) & mask_of(batch["length"], tokens.shape[-1])[..., 1:]
         error = wrong.sum((1, 2)) / jnp.maximum(words.sum(-1), 1)
-        return each.mean(), ({"word_error": error.mean()}, model_state)
+        metrics = {"word_error": error.mean()}
+        if not self.naming:
+            return each.mean(), (metrics, model_state)
+        naming = naming_losses(names, batch["kinds"]).mean()
+        return each.mean() + self.naming * naming, ({**metrics, "nats": each.mean(), "naming": naming}, model_state)
 
     def features(self, state: TrainState, batch: Mapping[str, Array]) -> Float[Array, "n f"]:
         """What the captioner sees of each picture."""
@@ -132,9 +162,11 @@ class Captioning:
 
     def eval_step(self, state: TrainState, batch: Mapping[str, Array]) -> dict[str, Array]:
         """What `CaptionMetrics` adds up, per picture."""
-        features = self.features(state, batch)
+        features, names = self.model.apply(state.variables, self.preprocess(batch["image"]), method=CaptionNet.see)
         losses, words = self._losses(state, features, batch)
+        named = {"named": named_right(names, batch["kinds"])} if self.naming else {}
         return {
+            **named,
             "mask": batch["mask"],
             "index": batch["index"],
             "loss": losses.sum(-1),

@@ -61,6 +61,8 @@ class GAN:
       discriminator_steps: k, updates of the discriminator for each of the generator. A batch is shared out among them.
       gradient_penalty: λ of WGAN-GP (Gulrajani et al. 2017): λ · (|∇D| − 1)² between real and false pictures.
       r1: γ (Mescheder, Geiger, Nowozin 2018): γ/2 · |∇D|² at real pictures.
+      input_noise: standard deviation of Gaussian noise on all pictures, real and false, that the discriminators see in
+        training (Arjovsky, Bottou 2017, section 3): they are then not told apart by their exactness alone.
       class_names: of the labels, where the nets are conditional; else empty.
       metrics: makes an empty sum of the scores.
       film_every: steps between pictures of the same noise, for the film; 0: none.
@@ -82,6 +84,7 @@ class GAN:
     discriminator_steps: int = 1
     gradient_penalty: float = 0.0
     r1: float = 0.0
+    input_noise: float = 0.0
     class_names: tuple[str, ...] = ()
     film_every: int = 0
     truncation: float = 1.0
@@ -94,6 +97,8 @@ class GAN:
                 f"config.discriminator_steps is {self.discriminator_steps}, config.gradient_penalty "
                 f"{self.gradient_penalty} and config.r1 {self.r1}: at least 1, 0 and 0"
             )
+        if self.input_noise < 0:
+            raise UserError(f"config.input_noise is {self.input_noise}; it must be 0 or more")
         if not 0 < self.truncation <= 1:
             raise UserError(f"config.truncation is {self.truncation}; it must be more than 0 and at most 1")
 
@@ -216,7 +221,11 @@ class GAN:
 
     def _discriminate(self, params, level, condition, batch, key, number, model_state, x) -> tuple[Array, PyTree]:
         discriminator, name = self.model.discriminators[level], f"discriminators_{level}"
-        rngs = {"dropout": jax.random.fold_in(key, number)}
+        own = jax.random.fold_in(key, number)
+        rngs = {"dropout": own}
+        if self.input_noise:
+            keys = keys_of(jax.random.fold_in(own, 1), batch["position"])
+            x = x + self.input_noise * jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
         with dropout.by_example(batch["position"]):
             apply = lambda variables: discriminator.apply(
                 variables, x, condition, self._label(batch), train=True, mutable=list(model_state), rngs=rngs

@@ -33,6 +33,8 @@ def test_shapes(monkeypatch):
     assert len(data.vocabulary) == 50
     train, test = data.train(), data.test()
     assert (len(train), len(test)) == (50, 150)
+    assert len({description(test.scene(i)) for i in range(150)}) < 150
+    test = choose("shapes", Rules(48, boxes=True, distinct=True), "x", data.vocabulary).test()
     assert len({description(test.scene(i)) for i in range(150)}) == 150
     batch = test.batch(np.arange(30))
     assert batch["boxes"].shape == (30, 6, 4)

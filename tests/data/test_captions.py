@@ -1,5 +1,6 @@
 """Batches of captioned pictures: files, records and drawings."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -11,7 +12,7 @@ from cnnlab.data.annotations import Annotation, Findings
 from cnnlab.data.captions import CaptionRecords, CaptionSource, DrawnCaptions, checked, tokens_of
 from cnnlab.data.described import Described
 from cnnlab.data.sentences import is_true, sentences
-from cnnlab.data.shapes import CLASS_NAMES, draw
+from cnnlab.data.shapes import CLASS_NAMES, draw, kinds_at_places
 from cnnlab.data.source import Source
 from cnnlab.data.text import END, START, UNK, build, words_of
 from cnnlab.errors import UserError
@@ -186,4 +187,7 @@ def test_drawings():
             assert batch["label"][row, count:].tolist() == [-1] * (6 - count)
     assert batch["tokens"].shape == (2, 5, 18)
     assert batch["size"].tolist() == batch["original"].tolist() == [[64, 64]] * 2
-    assert "boxes" not in DrawnCaptions("test", np.array([5]), vocabulary, 64).batch(np.array([0]))
+    plain = DrawnCaptions("test", np.array([5]), vocabulary, 64)
+    assert not {"boxes", "kinds"} & plain.batch(np.array([0])).keys()
+    named = dataclasses.replace(plain, places=4).batch(np.array([0]))
+    np.testing.assert_array_equal(named["kinds"], kinds_at_places(draw("test", 5, 64), 4)[None])

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from cnnlab.data import shapes
-from cnnlab.data.shapes import CLASS_NAMES, COLOURS, SIZES, SPLITS, VISIBLE, ShapesSource, draw, inside
+from cnnlab.data.shapes import (
+    CLASS_NAMES,
+    COLOURS,
+    SIZES,
+    SPLITS,
+    VISIBLE,
+    ShapesSource,
+    draw,
+    inside,
+    kind,
+    kinds_at_places,
+)
 from cnnlab.data.source import Source
 from cnnlab.errors import UserError
 
@@ -39,6 +50,18 @@ def test_shapes_have_their_areas_and_reach(shape, area):
     assert np.mean(mask != mask[:, ::-1]) < 0.005  # upright: left and right are alike, but for rounding at the edge
     if shape in ("star", "triangle"):  # a tip points up
         assert v[mask].min() == pytest.approx(-1.2, abs=0.02)
+
+
+def test_kinds_stand_where_their_things_centres_are():
+    for scene in SCENES[:20]:
+        found = kinds_at_places(scene, 5)
+        assert found.shape == (5, 5, 90)
+        assert found.sum() == len(scene.things)
+        for thing in scene.things:
+            number = (CLASS_NAMES.index(thing.shape), [*COLOURS].index(thing.colour), [*SIZES].index(thing.size))
+            x, y = thing.centre
+            assert found.reshape(5, 5, 5, 6, 3)[int(y / 25.6), int(x / 25.6)][number] >= 1
+    assert {kind(thing) for scene in SCENES for thing in scene.things} <= set(range(90))
 
 
 def test_boxes_and_areas_are_those_of_the_masks():

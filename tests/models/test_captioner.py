@@ -1,6 +1,7 @@
 """The captioner: the paper's equations, steps and beam search that agree, what it learns by heart."""
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -9,9 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from cnnlab.models.captioner import Captioner, CaptionNet, describe, sample, stepper
+from cnnlab.models.captioner import THINGS, Captioner, CaptionNet, describe, sample, stepper, summary
 
 START, END = 1, 2
+KEY = jax.random.key(1)
 FEATURES = jax.random.normal(jax.random.key(0), (3, 6))
 
 
@@ -132,10 +134,37 @@ def test_what_the_captioner_sees(fields, size):
     np.testing.assert_allclose(seen[:, 5:], last.reshape(2, -1)[:, : size - 5], atol=1e-5)
 
 
+def test_named_things_are_what_is_seen():
+    net = CaptionNet(Maps(), 9, 6, kinds=(2, 3))
+    variables = jax.tree.map(lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), net.init(KEY, X))
+    logits, names = net.apply(variables, X, SENTENCES, method=net.logits)
+    features = net.apply(variables, X, method=net.features)
+    last = np.asarray(Maps().apply({"params": variables["params"]["backbone"]}, X, train=False)["b"])
+    own, words = (jax.tree.map(np.asarray, variables["params"][name]) for name in ("namer", "words_namer"))
+    for kind, (one, other) in enumerate(itertools.product(range(2), range(3))):
+        kernel = own["kernel"][:, kind] + words["kernel"][:, one] + words["kernel"][:, 2 + other]
+        np.testing.assert_allclose(names[..., kind], last @ kernel + own["bias"][kind], atol=1e-5)
+    np.testing.assert_allclose(features, summary(nn.sigmoid(names)), rtol=1e-5)
+    np.testing.assert_allclose(logits, net.apply(variables, features, SENTENCES, method=net.logits_of), atol=1e-5)
+
+
+def test_names_are_unlikely_at_first():
+    net = CaptionNet(Maps(), 9, 6, kinds=(2, 3))
+    names = net.apply(net.init(KEY, 0 * X), 0 * X, SENTENCES, method=net.logits)[1]
+    np.testing.assert_allclose(nn.sigmoid(names), 0.01, rtol=1e-5)
+
+
+def test_a_summary_counts_and_adds_up_where_things_are():
+    sure = jnp.zeros((1, 2, 4, 2)).at[0, 0, 1, 0].set(1.0).at[0, 1, 3, 0].set(0.5).at[0, 1, 0, 1].set(1.0)
+    expected = [1.5, 1, -0.25 + 0.5 * 0.75, -0.75, -0.5 + 0.5 * 0.5, 0.5]
+    np.testing.assert_allclose(summary(sure)[0], np.sqrt(6 / THINGS) * np.array(expected), rtol=1e-6)
+
+
 def test_sentences_are_of_their_pictures():
     net, variables = net_of_fc()
     assert set(variables["params"]) == {"backbone", "captioner"}
-    found, features = applied(net.logits, X, SENTENCES), applied(net.features, X)
+    (found, names), features = applied(net.logits, X, SENTENCES), applied(net.features, X)
+    assert names is None
     assert features.shape == (2, 7)
     own = {"params": variables["params"]["captioner"]}
     alone = jax.jit(Captioner(9, 6).apply)(own, jnp.repeat(features, 3, 0), SENTENCES.reshape(6, 3))
@@ -151,7 +180,7 @@ def test_training_reaches_the_backbone():
     net, _ = net_of_fc()
     still, moving = (applied(net.features, X, train=train) for train in (False, True))
     np.testing.assert_allclose(moving, 2 * still, rtol=1e-5)
-    logits = [applied(net.logits, X, SENTENCES, train=train) for train in (False, True)]
+    logits = [applied(net.logits, X, SENTENCES, train=train)[0] for train in (False, True)]
     assert float(jnp.abs(logits[1] - logits[0]).max()) > 1e-3
 
 

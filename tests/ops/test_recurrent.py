@@ -1,5 +1,6 @@
 """Recurrent cells: the paper's by hand, names, what they carry at first."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,12 +25,61 @@ def test_the_papers_units_by_hand():
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(3), atol=1e-5)
 
 
+def gates_of(variables):
+    """The recurrent kernel and bias of each gate, and inputs for three examples that are all for the gates."""
+    weights = variables["params"]["recurrent"]
+    count = weights["bias"].shape[0] // 4
+    kernels = [np.asarray(own) for own in np.split(np.asarray(weights["kernel"]), count, 1)]
+    for kernel in kernels:  # what is carried keeps its length, gate by gate
+        np.testing.assert_allclose(kernel @ kernel.T, np.eye(4), atol=1e-5)
+    assert len({kernel.tobytes() for kernel in kernels}) == count
+    return kernels
+
+
+def given_to_flax(x, kernels, order, biased, keep):
+    """Parameters of flax's own cell that give each gate its part of the input as it is.
+
+    `biased` are its layers with a bias, all of which are 0 but `keep`'s, 1.
+    """
+    params = {}
+    for number, (letter, kernel) in enumerate(zip(order, kernels, strict=True)):
+        chooses = np.zeros((x.shape[-1], 4))
+        chooses[4 * number : 4 * number + 4] = np.eye(4)
+        params[f"i{letter}"] = {"kernel": chooses}
+        params[f"h{letter}"] = {"kernel": kernel}
+    for name in biased:
+        params[name]["bias"] = np.full(4, float(name == keep))
+    return {"params": params}
+
+
+def test_gru_is_flaxs_but_for_the_first_bias():
+    cell, h = cell_of("gru", 4), jax.random.normal(jax.random.key(3), (3, 4))
+    x = jax.random.normal(jax.random.key(0), (3, 12))
+    variables = cell.init(jax.random.key(1), h, x)
+    moved, out = cell.apply(variables, h, x)
+    params = given_to_flax(x, gates_of(variables), "rzn", ("ir", "iz", "in", "hn"), "iz")
+    expected, _ = nn.GRUCell(4).apply(params, h, x)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+    assert (moved == out).all()
+
+
+def test_lstm_is_flaxs_but_for_the_first_bias():
+    cell, c, h = cell_of("lstm", 4), *jax.random.normal(jax.random.key(3), (2, 3, 4))
+    x = jax.random.normal(jax.random.key(0), (3, 16))
+    variables = cell.init(jax.random.key(1), (c, h), x)
+    moved, out = cell.apply(variables, (c, h), x)
+    params = given_to_flax(x, gates_of(variables), "ifgo", ("hi", "hf", "hg", "ho"), "hf")
+    expected, _ = nn.LSTMCell(4).apply(params, (c, h), x)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), moved, expected)
+    assert (moved[1] == out).all()
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_begins_with_zeros_and_goes_on(name):
     cell = cell_of(name, 4)
     carry = first_carry(cell, 2)
     assert all(leaf.shape == (2, 4) and not leaf.any() for leaf in jax.tree.leaves(carry))
-    x = jnp.ones((2, 4))
+    x = jnp.ones((2, cell.gates * 4))
     variables = cell.init(jax.random.key(0), carry, x)
     moved, out = cell.apply(variables, carry, x)
     assert out.shape == (2, 4)

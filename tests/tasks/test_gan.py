@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +35,13 @@ def batch_of(built, count=16):
 def step_of(built, batch, state=None, key=0):
     state = loop.fresh_state(built) if state is None else state
     return jax.jit(lambda s, b: built.task.train_step(s, b, jax.random.key(key), parallel.identity))(state, batch)
+
+
+class Linear(nn.Module):
+    """A discriminator of slope (3, 4)."""
+
+    def __call__(self, x, condition=None, label=None, *, train=False):
+        return (x * jnp.array([3.0, 4.0]).reshape(1, 1, 2, 1)).sum((1, 2, 3))
 
 
 def test_the_papers_losses():
@@ -97,7 +105,7 @@ def test_the_discriminators_gradient_is_that_of_the_formula():
     "fields",
     [
         {"loss": "wasserstein", "gradient_penalty": 10.0, "discriminator_steps": 2},
-        {"loss": "hinge", "r1": 1.0},
+        {"loss": "hinge", "r1": 1.0, "input_noise": 0.1},
         {"loss": "minimax", "conditional": True},
     ],
 )
@@ -121,10 +129,27 @@ def test_the_gradient_penalty_by_hand():
     assert float(penalty) == pytest.approx(10 * (5 - 1) ** 2 + 2 / 2 * 25, rel=1e-5)
 
 
+def test_the_discriminators_see_noise_in_training():
+    """A linear one's logits then vary by the noise's deviation times the length of its slope; real and false alike."""
+    built, count = experiment(input_noise=0.5), 4000
+    task = dataclasses.replace(built.task, model=Adversaries(built.task.model.generators, (Linear(),)))
+    batch, x = {"position": jnp.arange(count)}, jnp.ones((count, 1, 2, 1))
+    both = [
+        task._discriminate({"discriminators_0": {}}, 0, None, batch, jax.random.key(0), number, {}, x)[0]
+        for number in (1, 2)
+    ]
+    for logits in both:
+        assert float(logits.mean()) == pytest.approx(7, abs=0.15)
+        assert float(logits.std()) == pytest.approx(0.5 * 5, rel=0.05)
+    assert abs(float(jnp.corrcoef(*both)[0, 1])) < 0.06
+    with pytest.raises(UserError, match=r"config\.input_noise is -1\.0; it must be 0 or more"):
+        dataclasses.replace(task, input_noise=-1.0)
+
+
 @pytest.mark.parametrize("discriminator_steps", [1, 2])
 def test_parts_of_a_batch_are_one_batch(discriminator_steps):
     """What devices do, by hand: two halves of a batch whose means are taken at every `reduce`."""
-    built = experiment(discriminator_steps=discriminator_steps, average=0.5)
+    built = experiment(discriminator_steps=discriminator_steps, average=0.5, input_noise=0.1)
     batch, start = batch_of(built), loop.fresh_state(built)
     whole, metrics = step_of(built, batch, start)
     halves = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), batch)
