@@ -1,12 +1,13 @@
 """Words, vocabularies, and files that are damaged or another's."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cnnlab.data import text
 from cnnlab.data.annotations import Findings
-from cnnlab.data.text import END, PAD, START, UNK, build, checked_words, mask_of, words_of
+from cnnlab.data.text import END, PAD, START, UNK, build, checked_words, drawn_sentences, mask_of, words_of
 from cnnlab.errors import UserError
 
 SENTENCES = [("a", "red", "circle"), ("a", "blue", "circle"), ("a", "red", "star"), ("red",)]
@@ -127,3 +128,26 @@ def test_masks():
     vocabulary = build(SENTENCES, minimum=1)
     tokens = vocabulary.encode(("a", "red"), 7)
     assert (mask_of(np.array([4]), 7)[0] == (tokens != PAD)).all()
+
+
+def test_sentences_are_drawn_by_place_alone():
+    """Of pictures with 4, 2 and 1 sentences, each [START, its number, END]."""
+    number = np.arange(1, 13).reshape(3, 4) + UNK
+    there = np.arange(4) < np.array([[4], [2], [1]])
+    tokens = np.stack([np.full_like(number, START), number, np.full_like(number, END)], -1) * there[..., None]
+    batch = {"tokens": tokens, "length": 3 * there, "position": np.arange(3)}
+    draw_two, seen = jax.jit(lambda batch, key: drawn_sentences(batch, 2, key)), set()
+    for step in range(20):
+        found = jax.device_get(draw_two(batch, jax.random.key(step)))
+        assert found["tokens"].shape == (3, 2, 3)
+        assert found["length"].tolist() == [[3, 3], [3, 3], [3, 0]]  # what is there comes first
+        drawn = found["tokens"][..., 1]
+        assert set(drawn[0]) <= set(number[0])
+        assert drawn[0, 0] != drawn[0, 1]
+        assert set(drawn[1]) == set(number[1, :2])
+        assert drawn[2].tolist() == [number[2, 0], PAD]
+        seen.add(tuple(drawn[0]))
+        shares = {name: array[1:] for name, array in batch.items()}
+        for name, array in jax.device_get(draw_two(shares, jax.random.key(step))).items():
+            assert (array == found[name][1:]).all()
+    assert len(seen) > 3  # of six pairs in two orders

@@ -15,7 +15,7 @@ import pytest
 from cnnlab import parallel
 from cnnlab.data.captions import tokens_of
 from cnnlab.data.shapes import draw
-from cnnlab.data.text import PAD, START, build, drawn_sentences, words_of
+from cnnlab.data.text import build, words_of
 from cnnlab.errors import UserError
 from cnnlab.experiment import Task
 from cnnlab.metrics.alignment import Vectors
@@ -161,27 +161,6 @@ def test_devices_by_themselves_have_no_wrong_pairs():
     run, batch = task(), jax.tree.map(lambda x: x[:1], batch_of(1))
     loss, (metrics, _) = jax.jit(run.loss_fn)(fresh().params, fresh().model_state, batch, stream_key(0, "train"))
     assert float(loss) == float(metrics["error"]) == 0
-
-
-def test_sentences_are_drawn_by_place_alone():
-    draw_two = jax.jit(lambda batch, key: drawn_sentences(batch, 2, key))
-    batch, seen = batch_of(4), set()
-    for step in range(20):
-        found = jax.device_get(draw_two(batch, jax.random.key(step)))
-        assert found["tokens"].shape == (4, 2, MOST + 2)
-        assert ((found["length"] > 0).sum(1) == [2, 2, 1, 2]).all()
-        assert found["length"][2].tolist() == [7, 0]  # what is there comes first
-        for i in range(4):
-            own = {tuple(row) for row in batch["tokens"][i].tolist() if row[0] == START}
-            chosen = [tuple(row) for row in found["tokens"][i].tolist() if row[0] == START]
-            assert set(chosen) <= own
-            assert len(set(chosen)) == len(chosen)
-            assert [len([t for t in row if t != PAD]) for row in chosen] == [n for n in found["length"][i] if n]
-        seen.add(tuple(found["tokens"][0, :, 2]))
-        shares = jax.tree.map(lambda x: x[2:], batch)
-        for name, array in jax.device_get(draw_two(shares, jax.random.key(step))).items():
-            assert (array == found[name][2:]).all()
-    assert len(seen) > 3  # of six pairs in two orders
 
 
 def test_words_without_start_and_end():
