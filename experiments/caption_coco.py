@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
     config = caption_fields()
     config.update(captioner_fields())
     config.data = "coco_captions"  # of TFDS; a folder as COCO's or Flickr's; or "shapes"
-    config.net = "vgg16"  # or "alexnet", "resnet18", "resnet50" or "small", the network of caption_shapes
+    config.net = "vgg16"  # or "alexnet", "resnet18", "resnet50" or "small", a ResNet-18 of half the width
     config.flat = False  # of a ResNet: besides the mean of the last maps all their places
     config.size = 224  # pictures are stretched to size×size pixels; fc7 wants 224
     config.cut = True  # longer sentences are cut off

@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
     config.shapes = 3  # in a drawing at most
     config.size = 96  # pictures are drawn of size×size pixels
     config.width = 48  # maps of the first stage of the ResNet
-    config.flat = True  # besides the mean of the last maps all their places: sentences say what is where
+    config.flat = True  # without naming: besides the mean of the last maps all their places are seen
     config.sync_norm = True  # batch normalisation over all devices, so that their number changes nothing
     config.cell = "gru"  # of the recurrent network; or "lstm", or "rnn", the paper's
     config.naming = 1.0  # weight of naming what there is at each place, beside the sentences; 0: they alone are learnt

@@ -26,7 +26,7 @@ def test_the_papers_units_by_hand():
 
 
 def gates_of(variables):
-    """The recurrent kernel and bias of each gate, and inputs for three examples that are all for the gates."""
+    """The recurrent kernel of each gate of four units."""
     weights = variables["params"]["recurrent"]
     count = weights["bias"].shape[0] // 4
     kernels = [np.asarray(own) for own in np.split(np.asarray(weights["kernel"]), count, 1)]

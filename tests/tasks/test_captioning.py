@@ -263,9 +263,8 @@ def test_beams_and_draws():
     cold = outputs_of(dataclasses.replace(task(), temperature=1e-4), state, batch)
     assert (cold["tokens"] == greedy["tokens"]).all()
     np.testing.assert_allclose(cold["log_probability"], greedy["log_probability"], atol=1e-3)
-    warm = outputs_of(dataclasses.replace(task(), temperature=5.0), state, batch)
-    assert (warm["log_probability"] <= greedy["log_probability"] + 1e-3).all()
-    assert warm["log_probability"].mean() < greedy["log_probability"].mean() - 5
+    warm = outputs_of(dataclasses.replace(task(), temperature=50.0), state, batch)
+    assert (warm["log_probability"] < greedy["log_probability"] - 5).all()
     assert len(task().describe(warm)[0]["others"]) == 0
 
 
