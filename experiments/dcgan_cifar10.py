@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.data = "cifar10"  # of TFDS; or "digits"
     config.generator = (512, 256, 128)  # channels of the generator's layers, from the smallest maps on
     config.discriminator = (128, 256, 512)  # channels of the discriminator's layers
+    config.hidden = 0  # units of a fully connected layer in either net; 0: none
     config.steps = 50_000  # in the whole run
     config.small.generator = (64, 32, 16)  # channels of the generator's layers
     config.small.discriminator = (16, 32, 64)  # channels of the discriminator's layers

@@ -31,12 +31,17 @@ def get_config() -> ConfigDict:
     config.noise = 100  # numbers of noise that a picture is made of
     config.generator = (128, 64)  # channels of the generator's layers, from the smallest maps on
     config.discriminator = (64, 128)  # channels of the discriminator's layers
+    config.hidden = 1024  # units of a fully connected layer in either net, as in the authors' code; 0: none
     config.norm = "batch"  # of the discriminator; or "spectral"; "none" with a gradient penalty
     config.sync_norm = True  # batch normalisation over all devices' pictures together; False: each device's by itself
-    config.steps = 10_000  # in the whole run
-    config.average = 0.999  # decay of a moving average of the generator's weights, which makes the samples; 0: none
+    config.generator_rate = 1e-3  # Adam's
+    config.steps = 5000  # in the whole run
+    config.eval_every = 2500  # steps between tests
+    config.falling = 0.5  # share of the run at whose end both rates fall to 0 along a line
+    config.average = 0.998  # decay of a moving average of the generator's weights, which makes the samples; 0: none
     config.small.generator = (64, 32)  # channels of the generator's layers
     config.small.discriminator = (32, 64)  # channels of the discriminator's layers
+    config.small.hidden = 0  # units of a fully connected layer in either net
     config.small.batch_size = 32  # of all devices together, in training and testing
     config.small.steps = 600  # in the whole run
     return config
@@ -54,7 +59,8 @@ def nets(config: ConfigDict, shape: tuple[int, int, int]):
 
     def make(num_classes: int) -> Adversaries:
         axis = parallel.AXIS if config.sync_norm else None
-        generator = Generator(shape, tuple(size.generator), config.noise, num_classes, axis)
-        return Adversaries((generator,), (Discriminator(tuple(size.discriminator), config.norm, num_classes, axis),))
+        generator = Generator(shape, tuple(size.generator), config.noise, size.hidden, num_classes, axis)
+        discriminator = Discriminator(tuple(size.discriminator), size.hidden, config.norm, num_classes, axis)
+        return Adversaries((generator,), (discriminator,))
 
     return make

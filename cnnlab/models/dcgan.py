@@ -7,6 +7,8 @@ follows the authors' published code: no biases beside batch normalisation, gains
 noise normalised unit by unit.
 """
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -29,25 +31,23 @@ def gains(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) ->
 
 
 class Projection(nn.Module):
-    """Noise to the first maps: a linear layer, batch normalisation of each unit, rectifiers.
+    """A linear layer, batch normalisation of each unit, rectifiers.
 
     Attributes:
-      shape: height, width and channels of the maps.
+      shape: of the units: height, width and channels of maps, or how many.
       axis_name: see `Generator`.
       dtype: of the computation; parameters are float32.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     axis_name: str | None = None
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, z: Float[Array, "n d"], *, train: bool) -> Float[Array, "n h w c"]:
-        height, width, features = self.shape
-        linear = nn.Dense(height * width * features, False, kernel_init=INIT, dtype=self.dtype, name="linear")
-        return relu(BatchNorm(scale_init=gains, axis_name=self.axis_name, name="bn")(linear(z), train=train)).reshape(
-            -1, *self.shape
-        )
+    def __call__(self, x: Float[Array, "n d"], *, train: bool) -> Float[Array, "n *s"]:
+        x = nn.Dense(math.prod(self.shape), False, kernel_init=INIT, dtype=self.dtype, name="linear")(x)
+        x = relu(BatchNorm(scale_init=gains, axis_name=self.axis_name, name="bn")(x, train=train))
+        return x.reshape(-1, *self.shape)
 
 
 class Up(nn.Module):
@@ -76,13 +76,16 @@ class Generator(nn.Module):
     """Noise to pictures between `low` = −1 and `high` = 1.
 
     The noise is projected to maps of widths[0] channels, called "layer1". Each further layer doubles height and width:
-    layer2 with widths[1] channels, layer3, …, and last "output", which gives the pictures through a tanh.
+    layer2 with widths[1] channels, layer3, …, and last "output", which gives the pictures through a tanh. Before them
+    may lie a fully connected layer, "hidden", as in the authors' code for MNIST, whose digits are made in two layers of
+    maps only.
 
     Attributes:
       shape: height, width and channels of the pictures.
       widths: channels of the layers, from the smallest maps on, whose sides are those of the pictures halved once for
         each, rounded up: with (256, 128, 64) pictures of 28×28 are made in maps of 4×4, 7×7 and 14×14.
       noise: numbers of noise a picture.
+      hidden: units of the fully connected layer; 0: there is none.
       num_classes: the classes on which it is conditional; 0: none. The class is joined to the noise.
       axis_name: of the devices that batch normalisation spans; None: each device by itself.
       dtype: of the computation; parameters are float32.
@@ -96,6 +99,7 @@ class Generator(nn.Module):
     shape: tuple[int, int, int] = (64, 64, 3)
     widths: tuple[int, ...] = (1024, 512, 256, 128)
     noise: int = 100
+    hidden: int = 0
     num_classes: int = 0
     axis_name: str | None = None
     dtype: DTypeLike | None = None
@@ -121,6 +125,8 @@ class Generator(nn.Module):
         (height, width, channels), depth = self.shape, len(self.widths)
         sizes = [(-(-height // 2**k), -(-width // 2**k)) for k in range(depth, 0, -1)]
         x = join_label(z, label, self.num_classes)
+        if self.hidden:
+            x = Projection((self.hidden,), self.axis_name, dtype=self.dtype, name="hidden")(x, train=train)
         x = Projection((*sizes[0], self.widths[0]), self.axis_name, dtype=self.dtype, name="layer1")(x, train=train)
         for number, (features, size) in enumerate(zip(self.widths[1:], sizes[1:], strict=True), 2):
             x = Up(features, size, self.axis_name, dtype=self.dtype, name=f"layer{number}")(x, train=train)
@@ -129,12 +135,12 @@ class Generator(nn.Module):
 
 
 class Down(nn.Module):
-    """Maps half as large: a strided convolution, normalisation, leaky rectifiers.
+    """Maps half as large: a strided convolution, normalisation, leaky rectifiers; or of vectors a linear layer.
 
     Attributes:
       features: output channels.
       norm, axis_name: see `Discriminator`.
-      use_bias: whether the convolution has biases.
+      use_bias: whether the layer has biases.
       dtype: of the computation; parameters are float32.
     """
 
@@ -145,19 +151,26 @@ class Down(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 k"]:
-        conv = Conv(self.features, **HALVES, use_bias=self.use_bias, dtype=self.dtype, name="conv")
-        x = spectral(conv, x, train=train) if self.norm == "spectral" else conv(x)
+    def __call__(self, x: Float[Array, "n *s"], *, train: bool) -> Float[Array, "n *t"]:
+        if x.ndim == 2:
+            layer = nn.Dense(self.features, self.use_bias, kernel_init=INIT, dtype=self.dtype, name="linear")
+        else:
+            layer = Conv(self.features, **HALVES, use_bias=self.use_bias, dtype=self.dtype, name="conv")
+        x = spectral(layer, x, train=train) if self.norm == "spectral" else layer(x)
         if self.norm == "batch":
             x = BatchNorm(scale_init=gains, axis_name=self.axis_name, name="bn")(x, train=train)
         return leaky_relu(x)
 
 
 class Discriminator(nn.Module):
-    """Pictures to logits that they are real. The layers are layer1, layer2, … and "output"; each halves the maps.
+    """Pictures to logits that they are real. The layers are layer1, layer2, …, which halve the maps, and "output".
+
+    Before the last may lie a fully connected layer, "hidden": the only one that sees all of a picture where the maps
+    are halved twice only.
 
     Attributes:
       widths: channels of the layers.
+      hidden: units of the fully connected layer; 0: there is none.
       norm: "batch": batch normalisation but on the first layer, as in the paper. "spectral": all weights divided by
         their largest singular value instead (Miyato, Kataoka, Koyama, Yoshida 2018); training moves its estimate, which
         is in "batch_stats". "none": the critic of a Wasserstein GAN with gradient penalty, whose penalty is of each
@@ -173,6 +186,7 @@ class Discriminator(nn.Module):
     """
 
     widths: tuple[int, ...] = (128, 256, 512, 1024)
+    hidden: int = 0
     norm: str = "batch"
     num_classes: int = 0
     axis_name: str | None = None
@@ -195,6 +209,8 @@ class Discriminator(nn.Module):
             norm = "none" if self.norm == "batch" and number == 1 else self.norm
             x = Down(features, norm, use_bias, self.axis_name, dtype=self.dtype, name=f"layer{number}")(x, train=train)
         x = x.reshape(x.shape[0], -1)
+        if self.hidden:
+            x = Down(self.hidden, self.norm, use_bias, self.axis_name, dtype=self.dtype, name="hidden")(x, train=train)
         linear = nn.Dense(1, use_bias, kernel_init=INIT, dtype=self.dtype, name="output")
         logits = spectral(linear, x, train=train) if self.norm == "spectral" else linear(x)
         return logits[:, 0].astype(jnp.float32)

@@ -33,6 +33,13 @@ def test_parameters():
     assert count(variable_shapes(Generator(num_classes=10), 1, 100)["params"]) == 18_885_760 + 10 * start
     planes = count(variable_shapes(Discriminator(num_classes=10), 1, 64, 64, 3)["params"])
     assert planes == 17_232_768 + 10 * 25 * 128
+    # A fully connected layer lies between the noise and the first maps, and between the last maps and the logit.
+    first, hidden = 7 * 7 * 128, 1024
+    shared = first * hidden + 2 * hidden + 25 * (128 * 64 + 64)
+    generator = Generator((28, 28, 1), (128, 64), hidden=hidden)
+    assert count(variable_shapes(generator, 1, 100)["params"]) == shared + 100 * hidden + 2 * first + 2 * 64
+    discriminator = Discriminator((64, 128), hidden)
+    assert count(variable_shapes(discriminator, 1, 28, 28, 1)["params"]) == shared + 2 * 128 + hidden
 
 
 def layer_shapes(model, *shape):
@@ -57,6 +64,8 @@ def test_maps(shape, widths, sides):
     maps = layer_shapes(Generator(shape=shape, widths=widths), 2, 100)
     expected = {f"layer{i}": (2, sides[i - 1], sides[i - 1], width) for i, width in enumerate(widths, 1)}
     assert maps == {**expected, "output": (2, *shape)}
+    hidden = layer_shapes(Generator(shape=shape, widths=widths, hidden=6), 2, 100)
+    assert hidden == {**maps, "hidden": (2, 6)}
     maps = layer_shapes(Discriminator(widths=widths[::-1]), 2, *shape)
     expected = {f"layer{i}": (2, sides[-1 - i], sides[-1 - i], width) for i, width in enumerate(widths[::-1], 1)}
     assert maps == {**expected, "output": (2, 1)}
@@ -125,11 +134,12 @@ def test_the_generator_and_the_strided_convolutions_are_transposes():
 
 @pytest.mark.parametrize("norm", ["batch", "spectral", "none"])
 def test_norms(norm):
-    model = Discriminator(widths=(4, 6), norm=norm)
+    model = Discriminator(widths=(4, 6), hidden=3, norm=norm)
     x = random_array((5, 8, 8, 3))
     variables = init(model, x)
-    collections = {"batch": {"layer2"}, "spectral": {"layer1", "layer2", "output_norm"}, "none": set()}[norm]
-    assert set(variables["batch_stats"]) == collections
+    spectral = {"layer1", "layer2", "hidden", "output_norm"}
+    collections = {"batch": {"layer2", "hidden"}, "spectral": spectral, "none": set()}
+    assert set(variables["batch_stats"]) == collections[norm]
     logits, changed = train(model, variables, x)
     assert logits.shape == (5,)
     assert jax.tree.structure(changed) == jax.tree.structure(variables["batch_stats"])
@@ -139,7 +149,7 @@ def test_norms(norm):
 
 
 def test_the_spectral_norm_of_each_layer_becomes_one():
-    model = Discriminator(widths=(4, 6), norm="spectral")
+    model = Discriminator(widths=(4, 6), hidden=3, norm="spectral")
     x = random_array((2, 8, 8, 3))
     variables = init(model, x)
     step = jax.jit(lambda variables: model.apply(variables, x, train=True, mutable=["batch_stats"])[1])
@@ -152,6 +162,26 @@ def test_the_spectral_norm_of_each_layer_becomes_one():
     divided = jax.tree.map(lambda leaf: leaf / largest(leaf) if leaf.ndim > 1 else leaf, params)
     plain = apply(model.clone(norm="none"), {"params": divided}, x)
     assert np.allclose(apply(model, variables, x), plain, rtol=1e-2)
+
+
+def test_fully_connected_layers():
+    """A leaky rectifier of x · W + b for the discriminator, a rectifier of normalised x · W for the generator."""
+    see = lambda model, variables, x: jax.jit(
+        lambda variables, x: model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
+    )(variables, x)[1]["intermediates"]
+    model, x = Discriminator(widths=(4,), hidden=3, norm="none"), random_array((2, 6, 6, 1))
+    variables = init(model, x)
+    found, linear = see(model, variables, x), variables["params"]["hidden"]["linear"]
+    before = found["layer1"]["__call__"][0].reshape(2, -1) @ linear["kernel"] + linear["bias"]
+    assert np.allclose(found["hidden"]["__call__"][0], np.where(before > 0, before, 0.2 * before), atol=1e-5)
+    model, z = SMALL.clone(hidden=7), random_array((4, 5))
+    variables = init(model, z)
+    found = see(model, variables, z)
+    weights, stats = variables["params"]["hidden"], variables["batch_stats"]["hidden"]["bn"]
+    normal = (z @ weights["linear"]["kernel"] - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
+    expected = np.maximum(normal * weights["bn"]["scale"] + weights["bn"]["bias"], 0)
+    assert expected.any()
+    assert np.allclose(found["hidden"]["__call__"][0], expected, atol=1e-5)
 
 
 def test_the_critics_second_gradients():
