@@ -24,7 +24,11 @@ def get_config() -> ConfigDict:
     config.generator = (512, 256, 128)  # channels of the generator's layers, from the smallest maps on
     config.discriminator = (128, 256, 512)  # channels of the discriminator's layers
     config.hidden = 0  # units of a fully connected layer in either net; 0: none
+    config.generator_rate = 2e-4  # Adam's, the paper's
     config.steps = 50_000  # in the whole run
+    config.eval_every = 5000  # steps between tests
+    config.falling = 0.0  # share of the run at whose end both rates fall to 0 along a line; 0: they stay as they are
+    config.average = 0.999  # decay of a moving average of the generator's weights, which makes the samples; 0: none
     config.small.generator = (64, 32, 16)  # channels of the generator's layers
     config.small.discriminator = (16, 32, 64)  # channels of the discriminator's layers
     config.small.steps = 500  # in the whole run

@@ -60,7 +60,7 @@ def nets(config: ConfigDict, shape: tuple[int, int, int]):
     def make(num_classes: int) -> Adversaries:
         axis = parallel.AXIS if config.sync_norm else None
         generator = Generator(shape, tuple(size.generator), config.noise, size.hidden, num_classes, axis)
-        discriminator = Discriminator(tuple(size.discriminator), size.hidden, config.norm, num_classes, axis)
+        discriminator = Discriminator(tuple(size.discriminator), size.hidden, config.norm, num_classes, axis_name=axis)
         return Adversaries((generator,), (discriminator,))
 
     return make

@@ -8,9 +8,12 @@ import jax
 import jaxtyping
 import pytest
 
-# Many tests, and the processes that they start, compile the same programs: once is enough.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"cnnlab-tests-xla-{os.getuid()}")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Many tests, and the processes that they start, compile the same programs: once is enough. This process, which has read
+# the environment already, is told by the configuration.
+PROGRAMS = str(Path(tempfile.gettempdir()) / f"cnnlab-tests-xla-{os.getuid()}")
+for name, value in (("jax_compilation_cache_dir", PROGRAMS), ("jax_persistent_cache_min_compile_time_secs", 0)):
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
 
 jaxtyping.install_import_hook("cnnlab", "beartype.beartype")
 

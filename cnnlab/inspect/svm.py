@@ -1,7 +1,8 @@
 """What a discriminator's features are worth: a linear support vector machine on all its layers.
 
 Radford, Metz, Chintala 2015, section 5.1: the feature maps of every layer, max-pooled to 4×4, side by side, and a
-linear L2-SVM on them. It asks what was learnt without any label, and is set beside the same machine on raw pixels.
+linear L2-SVM on them. It asks what was learnt without any label, and is set beside the same machine on raw pixels, and
+a network of the discriminator's layers that learns from the same labels (section 5.2).
 """
 
 import functools
@@ -20,6 +21,7 @@ from ml_collections import ConfigDict
 from cnnlab.errors import UserError
 from cnnlab.inspect.layers import maps_of, run
 from cnnlab.inspect.subject import Subject
+from cnnlab.inspect.supervised import supervised_error
 from cnnlab.models.adversaries import Adversaries
 from cnnlab.transfer import patterns
 
@@ -73,8 +75,8 @@ def to_grid(maps: Float[Array, "n h w c"], size: int = GRID) -> Float[Array, "n 
 
 
 def collect(
-    features: Callable[[Array], Float[Array, "n d"]], batches: Iterable[tuple[Array, np.ndarray]], most: int
-) -> tuple[Float[np.ndarray, "m d"], Int[np.ndarray, " m"]]:
+    features: Callable[[Array], Float[Array, "n ..."]], batches: Iterable[tuple[Array, np.ndarray]], most: int
+) -> tuple[Float[np.ndarray, "m ..."], Int[np.ndarray, " m"]]:
     """The features of up to `most` examples, and their labels; beside them no more memory than one batch takes.
 
     Args:
@@ -97,7 +99,7 @@ def collect(
             break
         found = np.asarray(features(x))
         if rows is None:
-            rows = np.empty((most, found.shape[1]), np.float32)
+            rows = np.empty((most, *found.shape[1:]), np.float32)
         rows[filled : filled + part], labels[filled : filled + part] = found[:part], own[:part]
         filled += part
         if filled == most:
@@ -245,26 +247,34 @@ def _error(machine: Machine, x: Float[Array, "n d"], labels: Int[np.ndarray, " n
 
 
 def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
-    """The test error of SVMs on the features of a network, or of an adversarial net's discriminator, and on raw pixels.
+    """The test error of SVMs on the features of a network, or of an adversarial net's discriminator, and on raw pixels;
+    and of a discriminator's layers trained as a classifier from scratch.
 
-    They learn from config.examples labelled training pictures, and are tested on as many of the test set.
+    All learn from config.examples labelled training pictures, and are tested on as many of the test set.
     """
     task = subject.experiment.task
     model, variables = subject.model, subject.variables
-    if isinstance(model, Adversaries):
+    adversaries = isinstance(model, Adversaries)
+    if adversaries:
         if len(model.discriminators) > 1 or task.class_names:
             raise UserError("config.inspect=svm is for discriminators that see a picture alone, no class and no other")
         model, variables = model.discriminators[0], {kind: tree["discriminators_0"] for kind, tree in variables.items()}
     layers = patterns(options.layers)
     pooled = jax.jit(lambda variables, x: pooled_features(model, variables, x, layers))
-    ways = {"raw pixels": lambda x: x.reshape(len(x), -1), "its features": functools.partial(pooled, variables)}
+    ways = {
+        "SVM on raw pixels": (lambda x: x.reshape(len(x), -1), svm_error),
+        "SVM on its features": (functools.partial(pooled, variables), svm_error),
+    }
+    if adversaries:
+        classifier = model.clone(outputs=len(subject.experiment.train_data().class_names))
+        ways["its layers, supervised"] = (lambda x: x, functools.partial(supervised_error, classifier))
     errors = {}
-    for name, features in ways.items():
+    for name, (features, error_of) in ways.items():
         train, test = (_examples(subject, features, options.examples, train=part) for part in (True, False))
-        errors[f"{name} ({train[0].shape[1]:,})"] = error = svm_error(*train, *test)
-        print(f"{name:16} {train[0].shape[1]:8,} numbers  error {error:.2%}", flush=True)
+        errors[name] = error_of(*train, *test)
+        print(f"{name:22} {train[0][0].size:8,} numbers  error {errors[name]:.2%}", flush=True)
     drawn = Figure(figsize=(6, 2.2), layout="constrained")
-    title = f"Linear SVMs, {len(train[1]):,} examples learnt from, {len(test[1]):,} tested"
+    title = f"{len(train[1]):,} labelled examples learnt from, {len(test[1]):,} tested"
     axes = drawn.add_subplot(xlabel="test error (%)", title=title)
     axes.barh(list(errors), [100 * error for error in errors.values()])
     axes.invert_yaxis()

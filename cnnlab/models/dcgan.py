@@ -176,6 +176,7 @@ class Discriminator(nn.Module):
         is in "batch_stats". "none": the critic of a Wasserstein GAN with gradient penalty, whose penalty is of each
         picture alone (Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville 2017, section 4).
       num_classes: the classes on which it is conditional; 0: none. The class is joined to the picture as planes.
+      outputs: logits a picture: 1, whether it is real; or one a class, of a net that is taught the classes.
       axis_name: of the devices that batch normalisation spans; None: each device by itself.
       dtype: of the computation; parameters are float32.
 
@@ -189,6 +190,7 @@ class Discriminator(nn.Module):
     hidden: int = 0
     norm: str = "batch"
     num_classes: int = 0
+    outputs: int = 1
     axis_name: str | None = None
     dtype: DTypeLike | None = None
 
@@ -200,7 +202,7 @@ class Discriminator(nn.Module):
         label: Int[Array, " n"] | None = None,
         *,
         train: bool = False,
-    ) -> Float[Array, " n"]:
+    ) -> Float[Array, "n *k"]:
         if self.norm not in ("batch", "spectral", "none"):
             raise UserError(f'the norm of DCGAN\'s discriminator is "{self.norm}"; it must be batch, spectral or none')
         use_bias = self.norm != "batch"
@@ -211,9 +213,9 @@ class Discriminator(nn.Module):
         x = x.reshape(x.shape[0], -1)
         if self.hidden:
             x = Down(self.hidden, self.norm, use_bias, self.axis_name, dtype=self.dtype, name="hidden")(x, train=train)
-        linear = nn.Dense(1, use_bias, kernel_init=INIT, dtype=self.dtype, name="output")
+        linear = nn.Dense(self.outputs, use_bias, kernel_init=INIT, dtype=self.dtype, name="output")
         logits = spectral(linear, x, train=train) if self.norm == "spectral" else linear(x)
-        return logits[:, 0].astype(jnp.float32)
+        return (logits if self.outputs > 1 else logits[:, 0]).astype(jnp.float32)
 
 
 def spectral(layer: nn.Module, x: Float[Array, "n *s"], *, train: bool) -> Float[Array, "n *t"]:

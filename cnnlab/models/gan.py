@@ -111,6 +111,7 @@ class Discriminator(nn.Module):
       pieces: linear pieces of a unit.
       dropout: shares of the pixels and of each hidden layer's units that are dropped in training.
       num_classes: the classes on which it is conditional; 0: none. The class is joined to the pixels and never dropped.
+      outputs: logits a picture: 1, whether it is real; or one a class, of a net that is taught the classes.
       init_range: weights start uniform in ± this.
       dtype: of the computation; parameters are float32.
 
@@ -121,6 +122,7 @@ class Discriminator(nn.Module):
     pieces: int = 5
     dropout: tuple[float, float] = (0.2, 0.5)
     num_classes: int = 0
+    outputs: int = 1
     init_range: float = 0.005
     dtype: DTypeLike | None = None
 
@@ -132,7 +134,7 @@ class Discriminator(nn.Module):
         label: Int[Array, " n"] | None = None,
         *,
         train: bool = False,
-    ) -> Float[Array, " n"]:
+    ) -> Float[Array, "n *k"]:
         init = uniform(self.init_range)
         of_pixels, of_units = self.dropout
         x = Dropout(of_pixels, name="drop0")(x.reshape(x.shape[0], -1), train=train)
@@ -140,5 +142,5 @@ class Discriminator(nn.Module):
         for number, units in enumerate(self.hidden, 1):
             x = Maxout(units, self.pieces, kernel_init=init, dtype=self.dtype, name=f"h{number}")(x)
             x = Dropout(of_units, name=f"drop{number}")(x, train=train)
-        logits = nn.Dense(1, kernel_init=init, dtype=self.dtype, name="output")(x)
-        return logits[:, 0].astype(jnp.float32)
+        logits = nn.Dense(self.outputs, kernel_init=init, dtype=self.dtype, name="output")(x)
+        return (logits if self.outputs > 1 else logits[:, 0]).astype(jnp.float32)

@@ -186,8 +186,10 @@ def test_a_discriminators_features_beside_raw_pixels(tmp_path, capsys):
     options.update(inspect="svm", examples=60)
     inspection.inspect_and_save(subject, tmp_path, options)
     lines = capsys.readouterr().out.splitlines()
-    # 4×4 of 4 and 8 maps, convolution and leaky rectifier together; 28×28 pixels.
-    assert [line.split()[2] for line in lines[:2]] == ["784", "192"]
+    # 28×28 pixels; 4×4 of 4 and 8 maps, convolution and leaky rectifier together; the same pixels again.
+    assert [line.split(" numbers")[0].split()[-1] for line in lines[:3]] == ["784", "192", "784"]
+    errors = [float(line.split()[-1].rstrip("%")) for line in lines[:3]]
+    assert 0 < errors[2] < 60  # of 60 digits learnt; by chance it would be 90
     assert (tmp_path / "figures" / "svm.png").exists()
     options.inspect = "occlusion"
     with pytest.raises(UserError, match="occlusion is for classifiers; dcgan_mnist takes augment or svm"):
