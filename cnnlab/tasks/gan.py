@@ -27,24 +27,7 @@ from cnnlab.ops import dropout
 from cnnlab.ops.forms import plain_forms
 from cnnlab.optim import averaged_params
 from cnnlab.state import TrainState
-
-softplus = jax.nn.softplus
-
-# What each side makes small, of the discriminator's logits of real and of false pictures; means over the batch.
-# "minimax" and "non_saturating" share the discriminator's −log D(x) − log(1 − D(G(z))) (equation 1); the generator's
-# log(1 − D(G(z))) has hardly a gradient while it is bad, so the paper lets it make −log D(G(z)) small instead.
-DISCRIMINATOR_LOSSES: dict[str, Callable] = {
-    "minimax": lambda real, fake: jnp.mean(softplus(-real) + softplus(fake)),
-    "non_saturating": lambda real, fake: jnp.mean(softplus(-real) + softplus(fake)),
-    "wasserstein": lambda real, fake: jnp.mean(fake - real),  # Arjovsky, Chintala, Bottou 2017
-    "hinge": lambda real, fake: jnp.mean(jax.nn.relu(1 - real) + jax.nn.relu(1 + fake)),  # Lim, Ye 2017
-}
-GENERATOR_LOSSES: dict[str, Callable] = {
-    "minimax": lambda fake: -jnp.mean(softplus(fake)),
-    "non_saturating": lambda fake: jnp.mean(softplus(-fake)),
-    "wasserstein": lambda fake: -jnp.mean(fake),
-    "hinge": lambda fake: -jnp.mean(fake),
-}
+from cnnlab.tasks import gan_losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +40,7 @@ class GAN:
         samples are drawn from the averaged weights.
       preprocess: stored pictures, 0 to 255 → the range of the generator's output.
       low, high: that range, black and white.
-      loss: a key of `GENERATOR_LOSSES`.
+      loss: a key of `gan_losses.GENERATOR_LOSSES`.
       discriminator_steps: k, updates of the discriminator for each of the generator. A batch is shared out among them.
       gradient_penalty: λ of WGAN-GP (Gulrajani et al. 2017): λ · (|∇D| − 1)² between real and false pictures.
       r1: γ (Mescheder, Geiger, Nowozin 2018): γ/2 · |∇D|² at real pictures.
@@ -90,8 +73,8 @@ class GAN:
     truncation: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.loss not in GENERATOR_LOSSES:
-            raise UserError(f'config.loss is "{self.loss}"; it must be one of {", ".join(GENERATOR_LOSSES)}')
+        if self.loss not in gan_losses.GENERATOR_LOSSES:
+            raise UserError(f'config.loss is "{self.loss}"; it must be one of {", ".join(gan_losses.GENERATOR_LOSSES)}')
         if self.discriminator_steps < 1 or self.gradient_penalty < 0 or self.r1 < 0:
             raise UserError(
                 f"config.discriminator_steps is {self.discriminator_steps}, config.gradient_penalty "
@@ -151,7 +134,7 @@ class GAN:
             "generator_loss": own,
             "real_accuracy": found["real"],
             "fake_accuracy": found["fake"],
-            "diversity": diversity(found["fake moments"], found["real moments"]),
+            "diversity": gan_losses.diversity(found["fake moments"], found["real moments"]),
         }
         opt_state = {"generator": generator_state, "discriminator": discriminator_state}
         return TrainState(state.step + 1, {**generators, **discriminators}, model_state, opt_state), metrics
@@ -168,7 +151,7 @@ class GAN:
             judge = functools.partial(self._discriminate, discriminators, level, condition, batch, own)
             of_real, model_state = judge(1, model_state, real)
             of_fake, model_state = judge(2, model_state, fake)
-            total += DISCRIMINATOR_LOSSES[self.loss](of_real, of_fake)
+            total += gan_losses.DISCRIMINATOR_LOSSES[self.loss](of_real, of_fake)
             total += self._penalty(functools.partial(judge, 3, model_state), real, fake, batch["position"], own)
             real_right.append(jnp.mean(of_real > 0))
             fake_right.append(jnp.mean(of_fake <= 0))
@@ -186,7 +169,7 @@ class GAN:
             own = jax.random.fold_in(key, level)
             fake, model_state = self._generate(generators, model_state, level, condition, batch, own)
             logits, model_state = self._discriminate(discriminators, level, condition, batch, own, 2, model_state, fake)
-            total += GENERATOR_LOSSES[self.loss](logits)
+            total += gan_losses.GENERATOR_LOSSES[self.loss](logits)
         return total, model_state
 
     def _penalty(
@@ -198,10 +181,9 @@ class GAN:
             if self.gradient_penalty:
                 share = jax.vmap(jax.random.uniform)(keys_of(jax.random.fold_in(key, 4), position))
                 between = fake + share.reshape(-1, 1, 1, 1) * (real - fake)
-                squares = _squared_norm(jax.grad(lambda x: logits(x)[0].sum())(between))
-                total += self.gradient_penalty * jnp.mean(jnp.square(jnp.sqrt(squares + 1e-12) - 1))
+                total += self.gradient_penalty * gan_losses.slope_of_one(lambda x: logits(x)[0], between)
             if self.r1:
-                total += self.r1 / 2 * jnp.mean(_squared_norm(jax.grad(lambda x: logits(x)[0].sum())(real)))
+                total += self.r1 * gan_losses.no_slope(lambda x: logits(x)[0], real)
         return total
 
     def targets(self, batch: Mapping[str, Array]) -> list[Target]:
@@ -356,22 +338,6 @@ def noise(keys: Key[Array, " n"], shape: tuple[int, ...]) -> Float[Array, "n *sh
     return jax.vmap(lambda key: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))(keys)
 
 
-def diversity(fake: tuple[Array, Array], real: tuple[Array, Array]) -> Float[Array, ""]:
-    """How much false pictures vary, pixel by pixel, in proportion to real ones: the root of the variances' ratio.
-
-    Args:
-      fake, real: the mean of each pixel over the batch, and of its square.
-
-    0 where all are the same picture, about 1 where all is well.
-
-    >>> one, two = (jnp.zeros(3), jnp.ones(3)), (jnp.zeros(3), jnp.full(3, 4.0))
-    >>> float(diversity(one, two))
-    0.5
-    """
-    variances = [jnp.maximum(squares - jnp.square(mean), 0).sum() for mean, squares in (fake, real)]
-    return jnp.sqrt(variances[0] / jnp.maximum(variances[1], 1e-12))
-
-
 def sides(params: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
     """The generators' and the discriminators' parts of `Adversaries`' parameters."""
     generators = {name: part for name, part in params.items() if name.startswith("generators_")}
@@ -399,7 +365,3 @@ def _apply(apply: Callable, params: PyTree, model_state: PyTree, name: str) -> t
     output, moved = apply({"params": params[name], **_of(model_state, name)})
     merged = {kind: {**tree, **({name: moved[kind]} if kind in moved else {})} for kind, tree in model_state.items()}
     return output, merged
-
-
-def _squared_norm(x: Array) -> Float[Array, " n"]:
-    return jnp.square(x).sum(tuple(range(1, x.ndim)))

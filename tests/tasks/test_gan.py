@@ -1,7 +1,6 @@
 """Adversarial nets: losses by hand, both sides learning from their own, devices that agree, runs that go on exactly."""
 
 import dataclasses
-import math
 
 import flax.linen as nn
 import jax
@@ -42,21 +41,6 @@ class Linear(nn.Module):
 
     def __call__(self, x, condition=None, label=None, *, train=False):
         return (x * jnp.array([3.0, 4.0]).reshape(1, 1, 2, 1)).sum((1, 2, 3))
-
-
-def test_the_papers_losses():
-    real, fake = jnp.array([2.0, 0.0]), jnp.array([-1.0, 1.0])
-    sigmoid = lambda x: 1 / (1 + math.exp(-x))
-    value = sum(-math.log(sigmoid(x)) for x in (2, 0)) / 2 + sum(-math.log(1 - sigmoid(x)) for x in (-1, 1)) / 2
-    for name in ("minimax", "non_saturating"):
-        assert float(gan.DISCRIMINATOR_LOSSES[name](real, fake)) == pytest.approx(value, rel=1e-5)
-    own = sum(math.log(1 - sigmoid(x)) for x in (-1, 1)) / 2
-    assert float(gan.GENERATOR_LOSSES["minimax"](fake)) == pytest.approx(own, rel=1e-5)
-    own = sum(-math.log(sigmoid(x)) for x in (-1, 1)) / 2
-    assert float(gan.GENERATOR_LOSSES["non_saturating"](fake)) == pytest.approx(own, rel=1e-5)
-    assert float(gan.DISCRIMINATOR_LOSSES["wasserstein"](real, fake)) == -1
-    assert float(gan.DISCRIMINATOR_LOSSES["hinge"](real, fake)) == 0.5 + 1
-    assert float(gan.GENERATOR_LOSSES["hinge"](fake)) == 0
 
 
 def test_each_side_learns_from_its_own_loss():
@@ -183,11 +167,6 @@ def test_collapse_is_noticed():
     assert task.warnings(well) == []
     assert "wins outright" in task.warnings({**well, "real_accuracy": 0.99, "fake_accuracy": 1.0})[0]
     assert "alike" in task.warnings({**well, "diversity": 0.1})[0]
-    pictures = jax.random.uniform(jax.random.key(0), (50, 4, 4, 1))
-    moments = lambda x: (x.mean(0), jnp.square(x).mean(0))
-    assert float(gan.diversity(moments(pictures), moments(pictures))) == pytest.approx(1)
-    one = jnp.broadcast_to(pictures[:1], pictures.shape)
-    assert float(gan.diversity(moments(one), moments(pictures))) < 1e-2
 
 
 def test_the_rates_fall_at_the_end_of_the_run():
