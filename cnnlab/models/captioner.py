@@ -62,12 +62,7 @@ class Captioner(nn.Module):
         x = self.drop_words(self._given(tokens), train=train)
         seen = jnp.repeat(self.picture(features), len(tokens) // len(features), 0)
         x = x.at[:, 0].add(seen.astype(x.dtype))
-        # Unrolled in the trace: as many small products as words, which is also what sentences are made by.
-        carry, hidden = first_carry(self.recurrent, len(tokens)), []
-        for place in range(tokens.shape[1]):
-            carry, h = self.recurrent(carry, x[:, place])
-            hidden.append(h)
-        return self._logits(jnp.stack(hidden, 1), train)
+        return self._logits(self.recurrent.sequence(first_carry(self.recurrent, len(tokens)), x), train)
 
     def _given(self, tokens: Int[Array, "*n"]) -> Float[Array, "*n d"]:
         """What the recurrent layer is given of words: of each word of the vocabulary once, where that is less work."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnlab.errors import UserError
-from cnnlab.ops.recurrent import CELLS, cell_of, first_carry
+from cnnlab.ops.recurrent import GATES, cell_of, first_carry
 
 
 def test_the_papers_units_by_hand():
@@ -74,7 +74,7 @@ def test_lstm_is_flaxs_but_for_the_first_bias():
     assert (moved[1] == out).all()
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", GATES)
 def test_every_cell_begins_with_zeros_and_goes_on(name):
     cell = cell_of(name, 4)
     carry = first_carry(cell, 2)
@@ -84,6 +84,40 @@ def test_every_cell_begins_with_zeros_and_goes_on(name):
     moved, out = cell.apply(variables, carry, x)
     assert out.shape == (2, 4)
     assert jax.tree.structure(moved) == jax.tree.structure(carry)
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
+@pytest.mark.parametrize("name", GATES)
+def test_a_sequence_is_word_after_word(name, dtype):
+    """Outputs and all gradients are those that JAX finds of single steps."""
+    cell = cell_of(name, 4, dtype)
+    x, wanted = (jax.random.normal(jax.random.key(i), (3, 5, cell.gates * 4 if i else 4)) for i in (1, 0))
+    x = x.astype(dtype or jnp.float32)
+    carry = jax.tree.map(lambda leaf: leaf + 0.5, first_carry(cell, 3))
+    variables = cell.init(jax.random.key(2), carry, x[:, 0])
+    variables = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(3), leaf.shape), variables)
+
+    def at_once(variables, carry, x):
+        return cell.apply(variables, carry, x, method=cell.sequence)
+
+    def one_by_one(variables, carry, x):
+        found = []
+        for place in range(x.shape[1]):
+            carry, out = cell.apply(variables, carry, x[:, place])
+            found.append(out)
+        return jnp.stack(found, 1)
+
+    def both(outputs):
+        total = lambda *arguments: jnp.vdot(outputs(*arguments).astype(jnp.float32), wanted)
+        return jax.jit(lambda *a: (outputs(*a), jax.grad(total, (0, 1, 2))(*a)))(variables, carry, x)
+
+    found, expected = both(at_once), both(one_by_one)
+    assert found[0].dtype == expected[0].dtype
+    assert all(leaf.any() for leaf in jax.tree.leaves(expected))
+    atol = 1e-5 if dtype is None else 0.1
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=atol, rtol=0), *jax.tree.map(np.float32, (found, expected))
+    )
 
 
 def test_an_unknown_cell():
