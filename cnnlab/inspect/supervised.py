@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from cnnlab import parallel
 from cnnlab.data import pipeline
 
-BATCH = 128  # examples a step
+BATCH = 64  # examples a step
 EPOCHS = 10  # passes over the examples
-LEAST = 500  # steps, where those passes are fewer
+LEAST = 300  # steps, where those passes are fewer
 RATE = 1e-3  # Adam's at the first step; it falls to 0 along half a cosine
 
 
