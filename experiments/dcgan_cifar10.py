@@ -7,7 +7,12 @@ Without CIFAR-10: --config.data=digits, built in.
 The features: python launch.py --workdir=THE_RUN --mode=inspect --config.inspect=svm
 Expected: 82.8 % of the test pictures classified rightly by a linear SVM on the discriminator's features, the paper's
 figure, whose DCGAN was trained on ImageNet.
-Measured: the run was not made.
+Measured: only the beginning, of narrower nets: --config.generator='(256,128,64)' --config.discriminator='(64,128,256)'
+--config.steps=1000 --config.falling=0.5 --config.average=0.99, 200 images/s on two CPU cores, 2026-11-22 (seed 0). Of
+10,000 test pictures a machine on its discriminator's features that learnt from 10,000 labelled ones
+(--config.examples=10000) has 54.9 % right, one on raw pixels 38.8 %, the discriminator's layers trained with these
+labels 59.7 %. Fréchet distance 3.5 by two epochs of resnet_cifar10 as judge; samples have a photograph's colours and
+textures and show no objects yet; the discriminator tells 97 % of both kinds apart.
 """
 
 from ml_collections import ConfigDict
