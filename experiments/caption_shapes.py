@@ -18,8 +18,8 @@ test drawings (seed 0), in 18 min on two CPU cores (85 pictures a second; since 
 85.6 %, CIDEr 5.29, 77.8 % true. All things are named right in 79.4 % of the drawings. Of 1,000 drawings of different
 descriptions (--mode=eval --config.distinct=True), which show more, BLEU-4 80.6 %, 66.5 % true, 68.2 % named right. With
 names at every 16th pixel of a net of width 32 (5,800 steps, three sentences a picture) BLEU-4 was 83.8 %, 79.0 % true.
-Before, with the paper's cell and no names, the 1,000 of different descriptions had BLEU-4 of
-42.8 %, 5.0 % true (1,200 steps of 50 pictures, in 13 min). 2026-11-22.
+Before, with the paper's cell and no names, the 1,000 of different descriptions had BLEU-4 of 42.8 %, 5.0 % true (1,200
+steps of 50 pictures, in 13 min). 2026-11-22.
 """
 
 from ml_collections import ConfigDict

@@ -4,14 +4,18 @@ Radford, Metz, Chintala 2015, section 5.2: beside the machine on the discriminat
 same layers that learnt from scratch, from the same labelled examples.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import numpy as np
-import optax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Float, Int
 
 from cnnlab import parallel
 from cnnlab.data import pipeline
+from cnnlab.data.source import ArraySource
+from cnnlab.optim import adam_cosine
+from cnnlab.tasks.classification import Classification
 
 BATCH = 64  # examples a step
 EPOCHS = 10  # passes over the examples
@@ -35,26 +39,13 @@ def supervised_error(
     """
     size = min(BATCH, len(train))
     steps = max(LEAST, EPOCHS * len(train) // size)
-    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps))
-    variables = dict(jax.jit(model.init)(jax.random.key(0), train[:1]))
-    state = optimizer.init(variables["params"])
-
-    def step(variables: PyTree, state: PyTree, x: Array, labels: Array, key: Key[Array, ""]) -> tuple[PyTree, PyTree]:
-        params, rest = variables["params"], {kind: tree for kind, tree in variables.items() if kind != "params"}
-
-        def loss(params: PyTree) -> tuple[Float[Array, ""], PyTree]:
-            rngs = {"dropout": key}
-            logits, moved = model.apply({"params": params, **rest}, x, train=True, mutable=list(rest), rngs=rngs)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), moved
-
-        grads, moved = jax.grad(loss, has_aux=True)(params)
-        updates, state = optimizer.update(grads, state)
-        return {"params": optax.apply_updates(params, updates), **moved}, state
-
-    learn = parallel.for_cpu(jax.jit(step, donate_argnums=(0, 1)))
+    task = Classification(model, adam_cosine(RATE, steps), preprocess=lambda x: x, class_names=())
+    source = ArraySource({"image": train, "label": train_labels})
+    state = jax.jit(task.init)(jax.random.key(0), {"image": train[:1]})
+    step = functools.partial(task.train_step, reduce=parallel.identity)
+    learn = parallel.for_cpu(jax.jit(step, donate_argnums=0))
     for n in range(steps):
-        drawn = pipeline.batch_indices(0, n, size, len(train))
-        variables, state = learn(variables, state, train[drawn], train_labels[drawn], jax.random.key(n))
+        state, _ = learn(state, pipeline.train_batch(source, 0, n, size, slice(None)), jax.random.key(n))
     classify = parallel.for_cpu(jax.jit(lambda variables, x: model.apply(variables, x).argmax(-1)))
-    found = [classify(variables, test[at : at + BATCH]) for at in range(0, len(test), BATCH)]
+    found = [classify(state.variables, test[at : at + BATCH]) for at in range(0, len(test), BATCH)]
     return float(np.mean(np.concatenate(found) != test_labels))
