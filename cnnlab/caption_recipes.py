@@ -80,6 +80,7 @@ def captioner_fields() -> ConfigDict:
     config.hidden = 512  # units of the recurrent network; the paper's
     config.cell = "rnn"  # the paper's, rectified; or "lstm" or "gru"
     config.dropout = 0.0  # share of the words' and the hidden numbers that is dropped in training
+    config.deep_output = 0  # rectified units between the recurrent ones and the choice of the next word; 0: the paper's
     config.beam = 7  # sentences that the search for the likeliest keeps; 1: the likeliest word each time
     config.temperature = 0.0  # over 0, words are drawn by chance, the odder the higher; 0: they are searched for
     config.detector = ""  # workdir of a trained detector, whose findings predict describes with config.regions
@@ -99,7 +100,7 @@ def captioning(
     """
 
     def make(vocabulary: Vocabulary, words: int) -> Captioning:
-        sizes = {name: config[name] for name in ("hidden", "cell", "dropout")}
+        sizes = {name: config[name] for name in ("hidden", "cell", "dropout", "deep_output")}
         kinds = KINDS if naming else ()
         return Captioning(
             model=CaptionNet(backbone, len(vocabulary), flat=flat, kinds=kinds, **sizes, **compute_type(config)),

@@ -25,6 +25,11 @@ def get_config() -> ConfigDict:
     config.data = "cifar10"  # of TFDS; or "digits"
     config.coarsest = (1200, 600)  # units of the 8×8 generator's and discriminator's two hidden layers each
     config.width = 128  # channels of the finer levels' convolutions
+    config.r1 = 3.0  # γ: the discriminators' slopes at real pictures are kept small, at every level
+    config.generator_rate = 1e-3  # Adam's
+    config.discriminator_rate = 2e-3  # Adam's: the discriminators learn the faster, and are held back by r1
+    config.average = 0.998  # decay of a moving average of the generators' weights, which then makes the samples
+    config.falling = 0.7  # share of the run at whose end both rates fall to 0 along a line
     config.steps = 50_000  # in the whole run
     config.small.coarsest = (400, 200)  # units of the 8×8 generator's and discriminator's two hidden layers each
     config.small.width = 16  # channels of the finer levels' convolutions

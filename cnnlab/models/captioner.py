@@ -30,6 +30,9 @@ class Captioner(nn.Module):
       cell: "rnn", the paper's; or "lstm" or "gru".
       dropout: share of the numbers that words give to the recurrent layer, and of the hidden vectors', that are dropped
         in training, never of what is carried from word to word.
+      deep_output: rectified units that see the hidden vector and the last word, and from which the next word is chosen
+        (Pascanu et al. 2014, "How to construct deep recurrent neural networks", section 3.3.2); 0: it is chosen from
+        the hidden vector itself, as in the paper.
       dtype: of the computation; parameters are float32.
 
     Raises:
@@ -40,6 +43,7 @@ class Captioner(nn.Module):
     hidden: int = 512
     cell: str = "rnn"
     dropout: float = 0.0
+    deep_output: int = 0
     dtype: DTypeLike | None = None
 
     def setup(self) -> None:
@@ -49,6 +53,9 @@ class Captioner(nn.Module):
         self.recurrent = cell_of(self.cell, self.hidden, self.dtype)
         self.input = nn.Dense(self.recurrent.gates * self.hidden, dtype=self.dtype)
         self.picture = nn.Dense(self.recurrent.gates * self.hidden, dtype=self.dtype)
+        if self.deep_output:
+            self.deep_hidden = nn.Dense(self.deep_output, dtype=self.dtype)
+            self.deep_words = nn.Dense(self.deep_output, use_bias=False, dtype=self.dtype)
         self.output = nn.Dense(self.vocabulary, dtype=self.dtype)
         self.drop_words, self.drop_hidden = Dropout(self.dropout), Dropout(self.dropout)
 
@@ -59,19 +66,23 @@ class Captioner(nn.Module):
 
         Of several sentences a picture, those of the first come first; each picture must have as many.
         """
-        x = self.drop_words(self._given(tokens), train=train)
+        x = self.drop_words(self._given(self.input, tokens), train=train)
         seen = jnp.repeat(self.picture(features), len(tokens) // len(features), 0)
         x = x.at[:, 0].add(seen.astype(x.dtype))
-        return self._logits(self.recurrent.sequence(first_carry(self.recurrent, len(tokens)), x), train)
+        h = self.recurrent.sequence(first_carry(self.recurrent, len(tokens)), x)
+        return self._logits(h, tokens, train)
 
-    def _given(self, tokens: Int[Array, "*n"]) -> Float[Array, "*n d"]:
-        """What the recurrent layer is given of words: of each word of the vocabulary once, where that is less work."""
+    def _given(self, layer: nn.Dense, tokens: Int[Array, "*n"]) -> Float[Array, "*n d"]:
+        """What a layer makes of words: of each word of the vocabulary once, where that is less work."""
         if tokens.size > self.vocabulary:
-            return self.input(self.words(jnp.arange(self.vocabulary)))[tokens]
-        return self.input(self.words(tokens))
+            return layer(self.words(jnp.arange(self.vocabulary)))[tokens]
+        return layer(self.words(tokens))
 
-    def _logits(self, h: Float[Array, "*n d"], train: bool) -> Float[Array, "*n v"]:
-        return self.output(self.drop_hidden(h, train=train)).astype(jnp.float32)
+    def _logits(self, h: Float[Array, "*n d"], tokens: Int[Array, "*n"], train: bool) -> Float[Array, "*n v"]:
+        h = self.drop_hidden(h, train=train)
+        if self.deep_output:
+            h = nn.relu(self.deep_hidden(h) + self._given(self.deep_words, tokens))
+        return self.output(h).astype(jnp.float32)
 
     def begin(self, features: Float[Array, "n f"]) -> PyTree:
         """What the first `step` is given."""
@@ -81,8 +92,8 @@ class Captioner(nn.Module):
     def step(self, carry: PyTree, tokens: Int[Array, " n"]) -> tuple[PyTree, Float[Array, "n v"]]:
         """The logits of the next word, given what was said before and the last word."""
         inner, seen = carry
-        inner, h = self.recurrent(inner, self._given(tokens) + seen)
-        return (inner, jnp.zeros_like(seen)), self._logits(h, train=False)
+        inner, h = self.recurrent(inner, self._given(self.input, tokens) + seen)
+        return (inner, jnp.zeros_like(seen)), self._logits(h, tokens, train=False)
 
 
 class CaptionNet(nn.Module):
@@ -91,7 +102,7 @@ class CaptionNet(nn.Module):
     Attributes:
       backbone: gives the maps that its attribute `maps` names; the last of them is used: "fc7" of VGG, AlexNet and
         ZFNet, as in the paper; or a map (n, h, w, c), the mean over its places.
-      vocabulary, hidden, cell, dropout, dtype: see `Captioner`.
+      vocabulary, hidden, cell, dropout, deep_output, dtype: see `Captioner`.
       flat: besides the mean, in which is lost what is where, all places of a map, flattened.
       kinds: what things are told apart by, how many of each: (5, 6, 3) are 5 shapes times 6 colours times 3 sizes. Then
         the network names things, and the captioner sees `summary` of the names in place of the map. The paper's CNN
@@ -103,12 +114,13 @@ class CaptionNet(nn.Module):
     hidden: int = 512
     cell: str = "rnn"
     dropout: float = 0.0
+    deep_output: int = 0
     flat: bool = False
     kinds: tuple[int, ...] = ()
     dtype: DTypeLike | None = None
 
     def setup(self) -> None:
-        self.captioner = Captioner(self.vocabulary, self.hidden, self.cell, self.dropout, self.dtype)
+        self.captioner = Captioner(self.vocabulary, self.hidden, self.cell, self.dropout, self.deep_output, self.dtype)
         if self.kinds:
             # At first all is 1 % likely everywhere: else that most is not there would drown what there is.
             rare, none = nn.initializers.constant(math.log(0.01 / 0.99)), nn.initializers.zeros

@@ -49,15 +49,15 @@ def sentence_losses(
 
 
 def naming_losses(names: Float[Array, "n r c k"], kinds: UInt8[Array, "n r c k"]) -> Float[Array, " n"]:
-    """Cross-entropies of which kinds of things there are at which places, in nats a thing of the picture.
+    """Cross-entropies of which kinds of things there are at which places, in nats a picture.
+
+    So a thing counts as much among others, where it is hard to name, as alone.
 
     Args:
       names: logits.
       kinds: how many there are.
     """
-    there = kinds > 0
-    each = optax.sigmoid_binary_cross_entropy(names, there)
-    return each.sum((1, 2, 3)) / jnp.maximum(there.sum((1, 2, 3)), 1)
+    return optax.sigmoid_binary_cross_entropy(names, kinds > 0).sum((1, 2, 3))
 
 
 def named_right(names: Float[Array, "n r c k"], kinds: UInt8[Array, "n r c k"]) -> Bool[Array, " n"]:

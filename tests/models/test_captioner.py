@@ -24,9 +24,9 @@ def made(cell="rnn", vocabulary=9, hidden=8, **fields):
     return net, jax.jit(net.init)(jax.random.key(1), FEATURES, tokens), tokens
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_steps_are_the_whole(cell):
-    net, variables, tokens = made(cell)
+@pytest.mark.parametrize(("cell", "deep_output"), [("rnn", 0), ("lstm", 0), ("gru", 0), ("gru", 5)])
+def test_steps_are_the_whole(cell, deep_output):
+    net, variables, tokens = made(cell, deep_output=deep_output)
     whole = jax.nn.log_softmax(net.apply(variables, FEATURES, tokens))
     carry, step = net.apply(variables, FEATURES, method=net.begin), stepper(net, variables)
     for place in range(tokens.shape[1]):
@@ -34,17 +34,22 @@ def test_steps_are_the_whole(cell):
         np.testing.assert_allclose(logs, whole[:, place], atol=1e-5)
 
 
-def test_the_papers_equations_by_hand():
-    net, variables, tokens = made()
+@pytest.mark.parametrize("deep_output", [0, 5])
+def test_the_papers_equations_by_hand(deep_output):
+    net, variables, tokens = made(deep_output=deep_output)
     p = jax.tree.map(np.asarray, variables["params"])
     linear = lambda name, x: x @ p[name]["kernel"] + p[name]["bias"]
     h = np.zeros(8)
     for place in range(4):
-        x = linear("input", p["words"]["embedding"][int(tokens[0, place])])
+        word = p["words"]["embedding"][int(tokens[0, place])]
+        x = linear("input", word)
         x = x + (linear("picture", np.asarray(FEATURES[0])) if place == 0 else 0)
         h = np.maximum(x + h @ p["recurrent"]["recurrent"]["kernel"] + p["recurrent"]["recurrent"]["bias"], 0)
         found = net.apply(variables, FEATURES, tokens)[0, place]
-        np.testing.assert_allclose(found, linear("output", h), atol=1e-4)
+        seen = h
+        if deep_output:
+            seen = np.maximum(linear("deep_hidden", h) + word @ p["deep_words"]["kernel"], 0)
+        np.testing.assert_allclose(found, linear("output", seen), atol=1e-4)
 
 
 def test_a_beam_of_one_and_cold_draws_are_greedy():
