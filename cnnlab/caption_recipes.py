@@ -97,7 +97,14 @@ def captioning(
       config: with those fields.
       backbone, flat: of the `CaptionNet`.
       naming: see `Captioning`; over 0, the network names the kinds of drawn shapes.
+
+    Raises:
+      UserError: fewer units than there can be.
     """
+    if config.hidden < 1 or config.deep_output < 0:
+        raise UserError(
+            f"config.hidden is {config.hidden} and config.deep_output {config.deep_output}: at least 1 and 0"
+        )
 
     def make(vocabulary: Vocabulary, words: int) -> Captioning:
         sizes = {name: config[name] for name in ("hidden", "cell", "dropout", "deep_output")}

@@ -100,11 +100,14 @@ def test_a_folder_that_was_read_before_need_not_be_there(tmp_path):
 
 
 def test_fields_reach_the_run():
-    run = caption_run(beam=3, temperature=0.5, words=18, cell="gru", dropout=0.25, batch_size=6, eval_batch_size=4)
+    run = caption_run(
+        beam=3, temperature=0.5, words=18, cell="gru", dropout=0.25, deep_output=7, batch_size=6, eval_batch_size=4
+    )
     task = run.task
     assert isinstance(task, Captioning)
     assert (task.beam, task.temperature, task.words) == (3, 0.5, 18)
     assert (task.model.cell, task.model.dropout, task.model.hidden, task.model.flat) == ("gru", 0.25, 8, True)
+    assert task.model.deep_output == 7
     assert (run.batch_size, run.eval_batch_size, run.best, run.picture_shape) == (6, 4, "-BLEU-4", (32, 32, 3))
     assert caption_run().task.words == caption_recipes.LONGEST
     assert run.train_data().batch(np.array([0]))["tokens"].shape == (1, 5, 18)
@@ -125,6 +128,7 @@ def test_batches_that_devices_cannot_share(field, monkeypatch):
     ("fields", "wrong"),
     [
         ({"beam": 0}, r"config\.beam is 0"),
+        ({"deep_output": -1}, r"config\.hidden is 8 and config\.deep_output -1: at least 1 and 0"),
         ({"test_on": "all"}, r'config\.test_on is "all"; it must be "test" or "train"'),
         ({"data": "nowhere"}, r'config\.data is "nowhere"'),
         ({"optimizer": "lion"}, r'config\.optimizer is "lion"'),
