@@ -31,6 +31,7 @@ def caption_fields() -> ConfigDict:
     config = ConfigDict()
     config.data = "shapes"  # drawn on the spot; "coco_captions" of TFDS; or a folder as COCO's or Flickr8k's
     config.shapes = 6  # of data "shapes": in a drawing at most
+    config.drawings = 20_000  # of data "shapes": to train on
     config.size = 128  # pictures are stretched to size×size pixels
     config.minimum = MINIMUM  # times that a word must stand in the training sentences to be known
     config.words = 0  # of a sentence at most; 0: as many as the longest has
@@ -199,6 +200,7 @@ def assemble(
             config.shapes,
             config.distinct,
             places,
+            config.drawings,
         )
         data = captioned.choose(config.data, rules, name, known)
     config.update(vocabulary=vocabulary_fields(data.vocabulary))

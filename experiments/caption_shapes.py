@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
     config = caption_fields()
     config.update(captioner_fields())
     config.shapes = 3  # in a drawing at most
+    config.drawings = 200_000  # to train on: more than the run sees, so that none is learnt by heart
     config.size = 96  # pictures are drawn of size×size pixels
     config.width = 48  # maps of the first stage of the ResNet
     config.flat = True  # without naming: besides the mean of the last maps all their places are seen

@@ -36,14 +36,14 @@ KNOWN = build([("a", "red", "circle"), ("a", "star")], 1)
 
 @pytest.fixture(autouse=True)
 def few_drawings(monkeypatch):
-    monkeypatch.setattr(captioned, "DRAWN", {"train": 5, "test": 3})
+    monkeypatch.setattr(captioned, "DRAWN_TESTED", 3)
     monkeypatch.setattr(captioned, "DRAWN_READ", 20)
 
 
 def caption_config(**fields):
     config = caption_fields()
     config.update(captioner_fields())
-    config.update({"size": 32, "hidden": 8, "minimum": 1, **fields})
+    config.update({"size": 32, "drawings": 5, "hidden": 8, "minimum": 1, **fields})
     return config
 
 
@@ -55,7 +55,7 @@ def caption_run(**fields):
 def alignment_run(**fields):
     config = caption_fields()
     config.update(alignment_fields())
-    config.update({"size": 32, "hidden": 5, "joint": 6, "minimum": 1, **fields})
+    config.update({"size": 32, "drawings": 5, "hidden": 5, "joint": 6, "minimum": 1, **fields})
     net = test_alignment.task().model.clone(vocabulary=0)
     return assemble(config, "x", aligning(config, net, "devices"), "-recall", regions=True)
 
@@ -129,6 +129,7 @@ def test_batches_that_devices_cannot_share(field, monkeypatch):
     [
         ({"beam": 0}, r"config\.beam is 0"),
         ({"deep_output": -1}, r"config\.hidden is 8 and config\.deep_output -1: at least 1 and 0"),
+        ({"drawings": 0}, r"config\.drawings is 0; it must be 1 or more"),
         ({"test_on": "all"}, r'config\.test_on is "all"; it must be "test" or "train"'),
         ({"data": "nowhere"}, r'config\.data is "nowhere"'),
         ({"optimizer": "lion"}, r'config\.optimizer is "lion"'),

@@ -20,7 +20,7 @@ from cnnlab.data.tfds_objects import open_objects
 from cnnlab.data.tfds_source import version_folder
 from cnnlab.errors import UserError
 
-DRAWN = {"train": 200_000, "test": 1000}  # pictures of shapes; more than a run sees, so that none is learnt by heart
+DRAWN_TESTED = 1000  # pictures of shapes to test on
 DRAWN_MOST = 6  # shapes in one
 DRAWN_READ = 1000  # drawings whose sentences make the vocabulary: each of its words stands there often
 TFDS = "coco_captions"  # with the splits of Karpathy and Fei-Fei 2015, of which "train" and "test" are used
@@ -63,6 +63,7 @@ class Rules:
       shapes: in a drawing at most, from 1 to 6.
       distinct: of drawings, those for testing have different descriptions; see `sentences.distinct`.
       places: of drawings, p of the batches' "kinds"; 0: they have none. Other sets do not have it.
+      drawings: to train on.
     """
 
     size: int
@@ -74,8 +75,11 @@ class Rules:
     shapes: int = DRAWN_MOST
     distinct: bool = False
     places: int = 0
+    drawings: int = 20_000
 
     def __post_init__(self) -> None:
+        if self.drawings < 1:
+            raise UserError(f"config.drawings is {self.drawings}; it must be 1 or more")
         if self.words < 0 or (self.cut and not self.words):
             raise UserError(
                 f"config.words is {self.words}: it must be 0, for as many as the longest sentence has, or more, and 1 "
@@ -135,7 +139,7 @@ def of_shapes(rules: Rules, vocabulary: Vocabulary | None = None) -> Captions:
         vocabulary = text.build(map(words_of, said), rules.minimum)
 
     def source(split: str) -> Source:
-        count = DRAWN[split]
+        count = rules.drawings if split == "train" else DRAWN_TESTED
         numbers = (
             distinct(split, count, rules.size, most)
             if split == "test" and rules.distinct and most > 1

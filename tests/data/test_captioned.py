@@ -25,8 +25,8 @@ def rules(**fields):
 
 
 def test_shapes(monkeypatch):
-    monkeypatch.setattr(captioned, "DRAWN", {"train": 50, "test": 150})
-    data = choose("shapes", Rules(48, boxes=True), "x")
+    monkeypatch.setattr(captioned, "DRAWN_TESTED", 150)
+    data = choose("shapes", Rules(48, boxes=True, drawings=50), "x")
     assert set(data.vocabulary.words) >= {*COLOURS, *SIZES, *PLURALS, *PLURALS.values(), *sum(RELATIONS.values(), ())}
     assert set(data.vocabulary.words) >= {*COUNTS, "a", "an", "there", "is", "are", "only", "with", "among", "them"}
     assert data.vocabulary.unknown == 0
@@ -55,7 +55,7 @@ def test_shapes_that_cannot_be():
 
 
 def test_fewer_shapes(monkeypatch):
-    monkeypatch.setattr(captioned, "DRAWN", {"train": 4, "test": 8})
+    monkeypatch.setattr(captioned, "DRAWN_TESTED", 8)
     data = choose("shapes", Rules(48, boxes=True, shapes=2), "x")
     batch = data.test().batch(np.arange(8))
     assert batch["boxes"].shape == (8, 2, 4)
