@@ -20,7 +20,8 @@ different descriptions (--mode=eval --config.distinct=True), which show more, BL
 right. What it took, from run to run: with the paper's cell, all places of the last maps and no names hardly a sentence
 was true of the 1,000 different ones (5.0 %; 1,200 steps of 50 pictures); with names, the words chosen from 512 hidden
 units themselves, 81.9 % of the first 1,000; from a layer of rectified units (`deep_output`) 88.8 %; and 90.5 % with a
-thing's name counting as much among others as alone. 2026-11-22.
+thing's name counting as much among others as alone. Of regions only the beginning (--config.steps=400, 8,000 regions
+seen, in 2 min with the reading of the phrases): perplexity 4.35, BLEU-1 36 % on 3,896 regions. 2026-11-22.
 """
 
 from ml_collections import ConfigDict
