@@ -47,13 +47,15 @@ def run_several(argv: list[str], rest: list[str], options: configs.ConfigDict) -
     """The modes of several workdirs, each with its own experiment and configuration."""
     from cnnlab import compare, evaluate, parallel
 
+    if FLAGS.mode == "eval":
+        options.stored_size = 0  # of pictures before they are cropped, as many views of large nets need
     folders = configs.several_workdirs(FLAGS.workdirs, FLAGS.mode, configs.beside_workdirs(FLAGS, rest, options))
     configs.override(FLAGS, argv, rest, configs.ConfigDict(), options)
     parallel.set_up(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     if FLAGS.mode == "compare":
         compare.compare_and_say(folders, FLAGS.checkpoint)
     else:
-        evaluate.ensemble_and_say(folders, FLAGS.checkpoint, options.eval)
+        evaluate.ensemble_and_say(folders, FLAGS.checkpoint, options.eval, options.stored_size)
 
 
 def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path, options: configs.ConfigDict) -> None:

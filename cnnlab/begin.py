@@ -1,20 +1,24 @@
-"""What a run begins from instead of random weights: published ones, or those of a run of one's own."""
+"""What a run begins from beside random weights: published ones, those of a run of one's own, statistics of its data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from cnnlab import published, weights, workdirs
 from cnnlab.checkpoint import Checkpoints
+from cnnlab.data.source import Source
 from cnnlab.errors import UserError
+from cnnlab.ops.whitening import zca
 from cnnlab.transfer import check_patterns, head_layers, matches
 
 LAST = ("fc8", "fc", "classifier")  # names of classifiers' last layers
+PART = 1000  # pictures that are read at once for their statistics
 
 
 def published_source(init_from: str) -> str:
@@ -58,6 +62,7 @@ def load(
     folder = Path(source).expanduser()
     backbone = getattr(model, "backbone", None)
     if workdirs.read(folder) is not None:
+        _check_strides(folder, backbone or model)
         if backbone is not None and _holds_classifier(folder):
             return _only(grafted(folder, _trained(folder), variables), variables, layers)
         return _of_workdir(folder, model, variables, head_layers(model, image), replace_head, layers)
@@ -70,6 +75,36 @@ def load(
         return _only(grafted(source, loaded, variables), variables, layers)
     loaded = weights.load_torchvision(source, model, variables, replace_head)
     return _only(loaded, variables, layers)
+
+
+def _check_strides(folder: Path, net: nn.Module) -> None:
+    """Two ResNets may hold the same arrays and compute something else: where their bottlenecks stride."""
+    theirs, ours = workdirs.read(folder)["config"].get("stride_on_3x3"), getattr(net, "stride_on_3x3", None)
+    if None not in (theirs, ours) and theirs != ours and getattr(net, "depth", 0) >= 50:
+        raise UserError(
+            f"{folder} does not fit: its config.stride_on_3x3 is {theirs}, and {ours} is asked for: the layers would "
+            "compute something else than they have learnt"
+        )
+
+
+def whitened(variables: PyTree, preprocess: Callable[[Array], Array], source: Source) -> PyTree:
+    """A network's collections whose layers of "whitening" are fitted to all pictures of a source.
+
+    Args:
+      variables: any collections; without "whitening" they come back as they are.
+      preprocess: stored pictures → the network's input, which it whitens.
+      source: of training pictures, all of one size.
+    """
+    if "whitening" not in variables:
+        return variables
+    prepare = jax.jit(preprocess)
+
+    def inputs() -> Iterator[np.ndarray]:
+        for start in range(0, len(source), PART):
+            pictures = source.batch(np.arange(start, min(start + PART, len(source))))["image"]
+            yield np.asarray(prepare(pictures))
+
+    return {**variables, "whitening": {name: zca(inputs()) for name in variables["whitening"]}}
 
 
 def _holds_classifier(folder: Path) -> bool:

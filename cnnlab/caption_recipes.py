@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from cnnlab import parallel, workdirs
 from cnnlab.data import captioned
+from cnnlab.data.detected import DRAWN
 from cnnlab.data.shapes import KINDS, SPLITS
 from cnnlab.data.text import MINIMUM, Vocabulary
 from cnnlab.errors import UserError
@@ -23,7 +24,7 @@ from cnnlab.region_sources import aligned_snippets, read_square, with_regions
 from cnnlab.tasks.alignment import SentenceAlignment
 from cnnlab.tasks.captioning import Captioning
 
-LONGEST = 20  # words of a sentence that is made, at most, where the data do not say how long sentences are
+LONGEST = 20  # words of a sentence that is made, at most, where neither config.words nor the data say how many
 
 
 def caption_fields() -> ConfigDict:
@@ -31,13 +32,13 @@ def caption_fields() -> ConfigDict:
     config = ConfigDict()
     config.data = "shapes"  # drawn on the spot; "coco_captions" of TFDS; or a folder as COCO's or Flickr8k's
     config.shapes = 6  # of data "shapes": in a drawing at most
-    config.drawings = 20_000  # of data "shapes": to train on
+    config.drawings = DRAWN["train"]  # of data "shapes": to train on
     config.size = 128  # pictures are stretched to size×size pixels
     config.minimum = MINIMUM  # times that a word must stand in the training sentences to be known
-    config.words = 0  # of a sentence at most; 0: as many as the longest has
+    config.words = 0  # of a sentence at most; 0: all of one that is read, and 20, or 16 on shapes, of one that is made
     config.cut = False  # longer sentences are cut off; else they are refused
     config.sentences = 5  # of a picture's five that a step learns from, drawn anew in each; 1 in the paper's alignment
-    config.distinct = False  # of data "shapes": the test's are of different descriptions; else as drawn
+    config.distinct = False  # of data "shapes": no two of the test's have one description, 1,000 or all there are
     config.test_on = "test"  # pictures; or "train": scores are of those that were learnt, to see what is known by heart
     config.test_share = 0.2  # of a folder as Flickr's without lists of its splits, held out for testing
     config.vocabulary = vocabulary_fields(Vocabulary((), (), 0, 0))  # found in the data, recorded with the run
@@ -67,7 +68,7 @@ def alignment_fields() -> ConfigDict:
     config.margin = 1.0  # by which right pairs are to be above wrong ones
     config.beta = 0.5  # what two neighbouring words of one region are worth, when phrases are found
     config.places = True  # where a region lies and how large it is are among its features
-    config.distinct = True  # of data "shapes": the test's are of different descriptions, as sentences are to find them
+    config.distinct = True  # of data "shapes": no two of the test's have one description, as sentences are to find them
     config.sync_norm = True  # batch normalisation and wrong pairs over all devices: their number changes nothing
     config.detector = ""  # workdir of a trained detector: what it finds are the regions; "": the boxes of the data
     config.most_regions = 19  # of a picture at most, the surest that the detector finds, besides all of it; the paper's
@@ -182,42 +183,36 @@ def assemble(
     config = config.copy_and_resolve_references()
     parallel.check_batch_size("config.batch_size", config.batch_size)
     parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
-    detector, alignment = (Path(config.get(name) or "").expanduser() for name in ("detector", "alignment"))
-    known = Vocabulary(**config.vocabulary) if config.vocabulary.words else None
-    if places and (config.get("alignment") or config.data != "shapes"):
-        raise UserError("config.naming needs to know what there is where, as of whole drawn shapes alone: make it 0")
-    if config.get("alignment"):
-        data = aligned_snippets(alignment, config.size, known)
-    else:
-        boxes = regions and not config.detector
-        rules = captioned.Rules(
-            config.size,
-            config.minimum,
-            config.words,
-            config.cut,
-            boxes,
-            config.test_share,
-            config.shapes,
-            config.distinct,
-            places,
-            config.drawings,
-        )
-        data = captioned.choose(config.data, rules, name, known)
+    if config.test_on not in SPLITS:
+        raise UserError(f'config.test_on is "{config.test_on}"; it must be "test" or "train"')
+    data = _data_of(config, name, regions and not config.detector, places)
     config.update(vocabulary=vocabulary_fields(data.vocabulary))
     if not (config.init_layers or config.replace_head):
         check_vocabulary(config.init_from, data.vocabulary)
-    if config.test_on not in SPLITS:
-        raise UserError(f'config.test_on is "{config.test_on}"; it must be "test" or "train"')
     if config.test_on == "train":
         data = dataclasses.replace(data, test=data.train)
     read = functools.partial(read_square, size=config.size)
     if regions and config.detector:
+        detector = Path(config.detector).expanduser()
         read = functools.partial(read, detector=detector, most=config.most_regions)
         data = with_regions(data, detector, config.most_regions)
     elif regions:
         read = read_without_regions
-    task = make(data.vocabulary, config.words or LONGEST)
+    task = make(data.vocabulary, config.words or data.longest or LONGEST)
     return run_of(config, name, task, data, config.size, read, best=best)
+
+
+def _data_of(config: ConfigDict, name: str, boxes: bool, places: int) -> captioned.Captions:
+    """The pictures and sentences of `assemble`; with the vocabulary that config has, where it has one."""
+    known = Vocabulary(**config.vocabulary) if config.vocabulary.words else None
+    alignment = config.get("alignment")
+    if places and (alignment or config.data != "shapes"):
+        raise UserError("config.naming needs to know what there is where, as of whole drawn shapes alone: make it 0")
+    if alignment:
+        return aligned_snippets(Path(alignment).expanduser(), config.size, known)
+    fields = ("size", "minimum", "words", "cut", "test_share", "shapes", "distinct", "drawings")
+    rules = captioned.Rules(**{field: config[field] for field in fields}, boxes=boxes, places=places)
+    return captioned.choose(config.data, rules, name, known)
 
 
 def read_without_regions(path: Path) -> NoReturn:

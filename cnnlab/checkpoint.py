@@ -209,7 +209,7 @@ class Checkpoints:
     def variables(self) -> PyTree | None:
         """The newest checkpoint's variables, "params" and the model's other collections; None where there is none.
 
-        The parameters are their moving average where the optimizer keeps one.
+        Parameters and batch statistics are their moving averages where the optimizer keeps them.
 
         Raises:
           UserError: it cannot be read.
@@ -219,14 +219,15 @@ class Checkpoints:
         try:
             step = self.steps()[-1]
             state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
-            average = state["opt_state"].get("average") if isinstance(state["opt_state"], Mapping) else None
+            kept = state["opt_state"] if isinstance(state["opt_state"], Mapping) else {}
         except Exception as error:  # damage shows itself as whatever the reader happens to trip over
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"the checkpoint of step {step} in {self.folder} cannot be read: {reason}") from error
         finally:
             self.close()
-        params = unflatten_dict({**flatten_dict(state["params"]), **flatten_dict(average or {})})
-        return {"params": params, **(state["model_state"] or {})}
+        params = unflatten_dict({**flatten_dict(state["params"]), **flatten_dict(kept.get("average") or {})})
+        statistics = {"batch_stats": kept["statistics"]} if kept.get("statistics") else {}
+        return {"params": params, **(state["model_state"] or {}), **statistics}
 
     def _candidates(self, which: str) -> list[int]:
         newest_first = self.steps()[::-1]

@@ -111,7 +111,8 @@ def check_same_examples(
         one, other = (pipeline.eval_batch(source, n, batch_size, whole) for source in (first, second))
         label, mask = one["label"] != other["label"], one["mask"] != other["mask"]
         same_shape = one["image"].shape == other["image"].shape
-        image = (one["image"] != other["image"]).any((1, 2, 3)) if same_shape else np.zeros(batch_size, bool)
+        differ = one["image"] != other["image"] if same_shape else np.zeros(batch_size, bool)
+        image = differ.reshape(batch_size, -1).any(1)
         # Of every kind the places in the source; what cannot be read has a blank picture, and is told by the mask.
         found = {"label": label, "readable": mask, "picture": image}
         return {"same_shape": np.array(same_shape), **{kind: one["index"][at] for kind, at in found.items()}}

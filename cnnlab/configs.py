@@ -71,17 +71,45 @@ def choose(experiment: str | None, workdir: str | None, trains: bool) -> tuple[s
     return name, folder, config
 
 
-def build_from(workdir: Path) -> Experiment:
+def build_from(workdir: Path, stored_size: int = 0) -> Experiment:
     """The experiment that a workdir holds, of the configuration that it was trained with.
 
+    Args:
+      workdir: the run's folder.
+      stored_size: of the pictures before they are cropped, in pixels, in place of that in training; 0: the same.
+
     Raises:
-      UserError: the folder holds no run, or it cannot be built here.
+      UserError: the folder holds no run, it cannot be built here, or its pictures are stored in one size only.
     """
     name, _, config = choose(None, str(workdir), trains=False)
+    if stored_size:
+        if "stored_size" not in config:
+            raise UserError(f"{workdir} holds a run of {name}, which has no config.stored_size: leave it out")
+        config.stored_size = stored_size
     try:
         return load(name).build(config)
     except UserError as error:  # the devices here are others, say, than those it was trained on
         raise UserError(f"{workdir}: {error}") from error
+
+
+def run_of_task(folder: Path, task: type, field: str, what: str) -> Experiment:
+    """The experiment that a folder holds, which must be of some task.
+
+    Args:
+      folder: that a config field names.
+      task: the class of its task.
+      field: the config field, for the message.
+      what: a run of that task in a word, likewise.
+
+    Raises:
+      UserError: the folder holds no run, that of another task, or a whole series.
+    """
+    found = workdirs.read(folder)
+    # A series names no member: its members' folders hold the runs.
+    experiment = build_from(folder) if found and found["config"].get("member") != "" else None
+    if not isinstance(getattr(experiment, "task", None), task):
+        raise UserError(f"{field} is {folder}, which holds no {what}: name the workdir of a trained one")
+    return experiment
 
 
 def several_workdirs(text: str | None, mode: str, beside: Sequence[str] = ()) -> tuple[Path, ...]:

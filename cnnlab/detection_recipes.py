@@ -180,11 +180,12 @@ def with_proposals_of(proposer: Experiment, folder: Path, experiment: Experiment
 
     def proposed(make: Callable[[], Source]) -> Source:
         source, state = make(), loop.restored_state(proposer, folder)
-        step, found = parallel.compile_eval_step(proposer.task.eval_step), []
+        step = parallel.compile_eval_step(proposer.task.eval_step)
+        found = [np.zeros((0, 4), np.float32)] * len(source)  # what cannot be read keeps its place, with none
         for batch in loop.test_batches(proposer, source):
             outputs = parallel.gather(step(state, batch))
-            there = outputs["predicted"] >= 0
-            found += [outputs["boxes"][i][there[i]] for i in np.flatnonzero(outputs["mask"] > 0)]
+            for i in np.flatnonzero(outputs["mask"] > 0):
+                found[int(outputs["index"][i])] = outputs["boxes"][i][outputs["predicted"][i] >= 0]
         return WithProposals(source, found, rules.train_proposals)
 
     train, test = (functools.partial(proposed, make) for make in (experiment.train_data, experiment.test_data))

@@ -41,7 +41,11 @@ def as_in_papers(experiment: Experiment, options: ConfigDict) -> Experiment:
         raise UserError(f"{experiment.name} has no views to average over: leave config.eval as it is")
     if options.dense:
         return dataclasses.replace(experiment, task=_dense(experiment, options))
-    makers = {10: crops.ten_crops, 48: crops.googlenet_crops, 144: crops.googlenet_crops}
+    makers = {
+        10: functools.partial(crops.ten_crops, resize=task.resize),
+        48: crops.googlenet_crops,
+        144: crops.googlenet_crops,
+    }
     if options.crops not in makers:
         raise UserError(f"config.eval.crops is {options.crops}; it must be 1, 10, 48 or 144")
     if options.crops == 144:
@@ -108,14 +112,16 @@ def with_ranks(experiment: Experiment, state: TrainState, ranks: tuple[int, ...]
     return dataclasses.replace(experiment, task=task), parallel.replicate(state)
 
 
-def ensemble(folders: Sequence[Path], which: str, options: ConfigDict | None = None) -> ClassificationMetrics:
-    """The scores of several runs whose class probabilities are averaged.
+def ensemble(
+    folders: Sequence[Path], which: str, options: ConfigDict | None = None, stored_size: int = 0
+) -> ClassificationMetrics:
+    """The scores of several runs whose class probabilities are averaged; `stored_size` as in `configs.build_from`.
 
     Raises:
       UserError: a folder holds no classification run; they were not tested on the same examples.
     """
     options = options or configs.options_of("eval").eval
-    experiments = [as_in_papers(configs.build_from(folder), options) for folder in folders]
+    experiments = [as_in_papers(configs.build_from(folder, stored_size), options) for folder in folders]
     for folder, experiment in zip(folders, experiments, strict=True):
         if not isinstance(experiment.task, Classification):
             raise UserError(f"{folder} holds a run of {experiment.name}, which has no class probabilities to average")
@@ -145,8 +151,8 @@ def _probabilities(experiment: Experiment, state: TrainState, source: Source) ->
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
-def ensemble_and_say(folders: Sequence[Path], which: str, options: ConfigDict) -> None:
+def ensemble_and_say(folders: Sequence[Path], which: str, options: ConfigDict, stored_size: int = 0) -> None:
     """`ensemble`, printed by process 0."""
-    metrics = ensemble(folders, which, options)
+    metrics = ensemble(folders, which, options, stored_size)
     if parallel.is_main():
         print(loop.describe(f"{len(folders)} runs together", metrics.compute()))

@@ -105,7 +105,7 @@ def assemble(
       shape: theirs.
 
     Raises:
-      UserError: a number out of its range; the judge's folder holds no run.
+      UserError: a number out of its range; the judge's folder holds no classifier.
     """
     config = config.copy_and_resolve_references()
     if config.data == "digits":

@@ -67,9 +67,8 @@ def subject_of(
         other = Path(folder).expanduser()
         return subject_of(configs.build_from(other), other, which, files, count)
 
-    return Subject(
-        experiment, functools.partial(loop.restored_state, experiment, workdir, which), files, count, open_run
-    )
+    restore = functools.partial(loop.restored_state, experiment, workdir, which, untrained_head=True)
+    return Subject(experiment, restore, files, count, open_run)
 
 
 def inspect_and_save(subject: Subject, workdir: Path, options: ConfigDict) -> None:

@@ -9,32 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from cnnlab import configs, loop, workdirs
+from cnnlab import configs, loop
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.inspect.layers import shapes
 from cnnlab.inspect.linear import layer_features
 from cnnlab.state import TrainState
+from cnnlab.tasks.classification import Classification
 
 BATCH = 500  # pictures judged at once
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Judge:
-    """The classifier of a run's workdir. Nothing is read before it judges.
+    """A trained classifier; its features are the output of the last layer but one. Nothing is read before it judges.
 
     Attributes:
-      folder: the workdir.
-      layer: whose output are the features; empty: the last before the classifier.
+      folder: the run's workdir.
+      experiment: of the run.
     """
 
     folder: Path
-    layer: str = ""
-
-    @functools.cached_property
-    def experiment(self) -> Experiment:
-        """The classifier's experiment."""
-        return configs.build_from(self.folder)
+    experiment: Experiment
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -45,8 +41,14 @@ class Judge:
     def _step(self):
         state, task = loop.restored_state(self.experiment, self.folder), self.experiment.task
         image = jax.ShapeDtypeStruct((1, *self.experiment.picture_shape), jnp.uint8)
-        names = list(shapes(task.model, state.variables, jax.eval_shape(task.preprocess, image)))
-        layer = self.layer or [name for name in names if "/" not in name][-2]
+        found = shapes(task.model, state.variables, jax.eval_shape(task.preprocess, image))
+        names = [name for name in found if "/" not in name]
+        if len(names) < 2:
+            raise UserError(
+                f"config.judge is {self.folder}, whose network has no layer before the last to take features from: "
+                "name a deeper one"
+            )
+        layer = names[-2]
 
         @jax.jit
         def step(state: TrainState, image):
@@ -61,7 +63,7 @@ class Judge:
         """Features and class probabilities of stored pictures.
 
         Raises:
-          UserError: they have another shape than the classifier's.
+          UserError: they have another shape than the classifier's; it is not trained, or has a single layer.
         """
         if pictures.shape[1:] != self.experiment.picture_shape:
             ours, theirs = ("×".join(map(str, shape)) for shape in (pictures.shape[1:], self.experiment.picture_shape))
@@ -76,14 +78,12 @@ class Judge:
 
 
 def judge_of(folder: str) -> Judge | None:
-    """The judge that a config field names; None where it is empty.
+    """The judge that config.judge names; None where it is empty.
 
     Raises:
-      UserError: the folder holds no run.
+      UserError: the folder holds no classifier.
     """
     if not folder:
         return None
     path = Path(folder).expanduser()
-    if workdirs.read(path) is None:
-        raise UserError(f"config.judge is {folder}, which holds no run: train a classifier of such pictures there")
-    return Judge(path)
+    return Judge(path, configs.run_of_task(path, Classification, "config.judge", "classifier"))

@@ -86,7 +86,21 @@ def initial_state(experiment: Experiment) -> TrainState:
     fresh = iter(jax.jit(rest)())
     variables = jax.tree.map(lambda x: next(fresh) if isinstance(x, jax.ShapeDtypeStruct) else x, variables)
     params = variables.pop("params")
-    return TrainState(np.zeros((), np.int32), params, variables, jax.jit(task.init_optimizer)(params))
+    return TrainState(np.zeros((), np.int32), params, variables, jax.jit(task.init_optimizer)(params, variables))
+
+
+def whitened(experiment: Experiment, state: TrainState, source: Source) -> TrainState:
+    """The state of a network that whitens its input, fitted to the training pictures; any other as it is.
+
+    Weights that a run begins from bring the whitening along that they have learnt with.
+    """
+    if "whitening" not in state.model_state or (experiment.init_from and not experiment.init_layers):
+        return state
+    from cnnlab import begin  # late, as few runs need it
+
+    if parallel.is_main():
+        print(f"whitening after the {len(source):,} training pictures", flush=True)
+    return state.replace(model_state=begin.whitened(state.model_state, experiment.task.preprocess, source))
 
 
 def state_template(experiment: Experiment) -> TrainState:
@@ -94,13 +108,16 @@ def state_template(experiment: Experiment) -> TrainState:
     return jax.eval_shape(lambda: fresh_state(experiment))
 
 
-def restored_state(experiment: Experiment, workdir: Path, which: str = "latest") -> TrainState:
+def restored_state(
+    experiment: Experiment, workdir: Path, which: str = "latest", untrained_head: bool = False
+) -> TrainState:
     """The state of a trained workdir, on all devices; published weights where nothing is trained but they are named.
 
     Args:
       experiment: what was trained there.
       workdir: the run's folder.
       which: "latest" or "best".
+      untrained_head: published weights will do with a fresh head too: there is more to a network than its classes.
 
     Raises:
       UserError: where there is neither; where the workdir's run began from other weights than the experiment names.
@@ -117,7 +134,7 @@ def restored_state(experiment: Experiment, workdir: Path, which: str = "latest")
         restored = checkpoints.restore(state_template(experiment), which)
     finally:
         checkpoints.close()
-    if restored is None and experiment.init_from and not experiment.replace_head:
+    if restored is None and experiment.init_from and (untrained_head or not experiment.replace_head):
         return parallel.replicate(initial_state(experiment))
     if restored is None:
         raise UserError(f"{workdir} holds no trained state: train first with --mode=train --workdir={workdir}")
@@ -219,7 +236,7 @@ def train(
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(state_template(experiment))
         made = first or (lambda: begin or initial_state(experiment))
-        state = parallel.replicate(restored.state if restored else made())
+        state = parallel.replicate(restored.state if restored else whitened(experiment, made(), source))
         del begin
         start = int(state.step)
         writer = stack.enter_context(closing(Writer(workdir, start))) if parallel.is_main() else None

@@ -165,7 +165,13 @@ def falling_on_plateau(
             "both numbers must be at least 1, the factor between 0 and 1"
         )
     plateau = contrib.reduce_on_plateau(factor, patience, accumulation_size=every, min_scale=least)  # gain: 1e-4
-    return optax.chain(optimizer, plateau)
+
+    def init(params: PyTree) -> PyTree:
+        # optax begins with a best loss of infinity; a checkpoint takes what is not finite for a run that has diverged.
+        state = plateau.init(params)
+        return state._replace(best_value=jnp.full_like(state.best_value, jnp.finfo(state.best_value.dtype).max))
+
+    return optax.chain(optimizer, optax.GradientTransformationExtraArgs(init, plateau.update))
 
 
 class AveragedState(NamedTuple):
@@ -174,20 +180,24 @@ class AveragedState(NamedTuple):
     Attributes:
       count: updates done.
       average: of the parameters.
+      statistics: of batch normalisation's statistics, in the same way; empty where `averaging` gave none.
       inner: the optimizer's state.
     """
 
     count: Int[Array, ""] | Any
     average: PyTree
+    statistics: PyTree
     inner: optax.OptState
 
 
 def with_average(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
     """An optimizer that keeps a moving average of the parameters too: a ← decay · a + (1 − decay) · w.
 
-    Evaluation and prediction then use the average (`averaged_params`); training goes on from the parameters
-    themselves. In the first steps the decay is at most (1 + n) / (10 + n), so that the initial weights are soon
-    forgotten. GoogLeNet averages in such a way (Szegedy et al. 2014, section 6), and Inception-v3 (2015, section 8).
+    Evaluation and prediction then use the average (`averaged`), also of batch normalisation's statistics, which would
+    not fit the averaged weights else; `update` takes the network's new `model_state` for them. Training goes on from
+    the parameters themselves. In the first steps the decay is at most (1 + n) / (10 + n), so that the initial weights
+    are soon forgotten. GoogLeNet averages in such a way (Szegedy et al. 2014, section 6), and Inception-v3 (2015,
+    section 8).
 
     Args:
       optimizer: what makes the updates.
@@ -201,18 +211,41 @@ def with_average(optimizer: optax.GradientTransformation, decay: float) -> optax
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params: PyTree) -> AveragedState:
-        return AveragedState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params), optimizer.init(params))
+        return AveragedState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params), {}, optimizer.init(params))
 
     def update(
-        grads: PyTree, state: AveragedState, params: PyTree | None = None, **extra: Float[Array, ""]
+        grads: PyTree,
+        state: AveragedState,
+        params: PyTree | None = None,
+        model_state: PyTree = None,
+        **extra: Float[Array, ""],
     ) -> tuple[PyTree, AveragedState]:
         updates, inner = optimizer.update(grads, state.inner, params, **extra)
         new = optax.apply_updates(params, updates)
         kept = jnp.minimum(decay, (1 + state.count) / (10 + state.count))
-        average = jax.tree.map(lambda a, w: kept * a + (1 - kept) * w, state.average, new)
-        return updates, AveragedState(state.count + 1, average, inner)
+
+        def mean(averages: PyTree, values: PyTree) -> PyTree:
+            return jax.tree.map(lambda a, w: kept * a + (1 - kept) * w, averages, values)
+
+        statistics = mean(state.statistics, model_state["batch_stats"]) if state.statistics else {}
+        return updates, AveragedState(state.count + 1, mean(state.average, new), statistics, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def averaging(opt_state: optax.OptState, model_state: PyTree) -> optax.OptState:
+    """An optimizer's fresh state; if it is `with_average`'s, it averages the batch statistics of `model_state` too."""
+    if not isinstance(opt_state, AveragedState):
+        return opt_state
+    return opt_state._replace(statistics=jax.tree.map(jnp.copy, model_state.get("batch_stats", {})))
+
+
+def averaged(variables: PyTree, opt_state: optax.OptState) -> PyTree:
+    """A network's variables with their moving averages where `with_average` is the outermost part of the optimizer."""
+    if not isinstance(opt_state, AveragedState):
+        return variables
+    statistics = {"batch_stats": opt_state.statistics} if opt_state.statistics else {}
+    return {**variables, "params": averaged_params(variables["params"], opt_state), **statistics}
 
 
 def averaged_params(params: PyTree, opt_state: optax.OptState) -> PyTree:

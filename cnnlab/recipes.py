@@ -18,13 +18,14 @@ from ml_collections import ConfigDict
 
 from cnnlab import parallel, transfer
 from cnnlab.begin import published_source
-from cnnlab.configs import plain
+from cnnlab.configs import load, plain
 from cnnlab.data import labelled
-from cnnlab.data.augment import crop_and_flip, random_crop
+from cnnlab.data.augment import random_crop
 from cnnlab.data.canvas import Resizing, read_fields
 from cnnlab.data.detected import Detected
 from cnnlab.data.imagenet_classes import NAMES
 from cnnlab.data.labelled import Labelled
+from cnnlab.data.named_augmentations import named
 from cnnlab.data.pictures import read_picture
 from cnnlab.data.preprocess import Convention
 from cnnlab.errors import UserError
@@ -40,7 +41,7 @@ from cnnlab.optim import (
     with_average,
 )
 from cnnlab.published import convention as published_convention
-from cnnlab.tasks.classification import Classification, Loss, cross_entropy
+from cnnlab.tasks.classification import Classification, Loss, cross_entropy, smoothed_cross_entropy
 
 T = TypeVar("T")
 TRAIN_EXAMPLES = 1_281_167  # of ILSVRC-2012
@@ -60,9 +61,11 @@ def imagenet_fields() -> ConfigDict:
     config = ConfigDict()
     config.data = "imagenet2012"  # of TFDS; or a folder of train/CLASS/ and val/CLASS/, or of CLASS/; or "digits"
     config.test_share = 0.2  # of the pictures of a folder without train/ and val/, held out for testing
-    config.stored_size = 0  # of pictures before they are cropped, in pixels; 0: the paper's; 352 to test 144 crops
+    config.stored_size = 0  # of pictures in pixels; 0: what they are tested at, 256 mostly; 352 to test 144 crops
     config.classes = ()  # of a folder: found there, recorded with the run; predict then needs no folder
     config.train_examples = TRAIN_EXAMPLES  # of ImageNet; of a folder: counted
+    config.augment = "crop,flip,colour_noise"  # of training pictures, in turn; `data/named_augmentations.py`; "": none
+    config.label_smoothing = 0.0  # the share of the label that all classes have alike
     config.batch_size = 128  # of all devices together, which must divide it
     config.eval_batch_size = 128  # likewise
     config.epochs = 90.0  # passes over the training pictures
@@ -92,6 +95,19 @@ def descent_fields() -> ConfigDict:
     config.decay_all = True  # weight decay falls on biases and batch normalisation too
     config.clip_norm = 0.0  # gradients of a greater norm are scaled down to it; 0: none
     return config
+
+
+def loss_of(config: ConfigDict) -> Loss:
+    """Cross-entropy, its labels smoothed as config.label_smoothing says.
+
+    Raises:
+      UserError: that is no share.
+    """
+    if not 0 <= config.label_smoothing < 1:
+        raise UserError(f"config.label_smoothing is {config.label_smoothing}; it must be from 0 up to but not with 1")
+    if not config.label_smoothing:
+        return cross_entropy
+    return functools.partial(smoothed_cross_entropy, smoothing=config.label_smoothing)
 
 
 def descent(config: ConfigDict, paper: optax.Schedule, steps: int, epoch: int) -> optax.GradientTransformation:
@@ -193,7 +209,6 @@ def assemble(
     model: Callable[..., nn.Module],
     optimizer: Callable[[Callable[[float], int]], optax.GradientTransformation],
     convention: Convention,
-    loss: Loss = cross_entropy,
 ) -> Experiment:
     """A net on ImageNet, on a folder or on digits; the other ImageNet experiments use it too.
 
@@ -203,7 +218,6 @@ def assemble(
       model: makes the net, given `num_classes`.
       optimizer: makes the paper's, given a function from epochs to steps.
       convention: the paper's, of the pictures; that of published weights takes its place where they are used.
-      loss: per example.
     """
     config = config.copy_and_resolve_references()
     model = functools.partial(model, **compute_type(config))
@@ -213,10 +227,9 @@ def assemble(
     if config.data == "digits":
         if not from_published:
             convention = dataclasses.replace(convention, size=config.small.size, resize=config.small.size)
-        return on_digits(config, name, model, convention.crop_and_normalise, convention.resize, loss)
-    if config.stored_size:
-        convention = dataclasses.replace(convention, resize=config.stored_size)
-    data = choose_data(config, name, convention.resize)
+        return on_digits(config, name, model, convention.crop_and_normalise, convention.resize, loss_of(config))
+    stored = config.stored_size or convention.resize
+    data = choose_data(config, name, stored)
     if data.class_names != NAMES:
         config.update(classes=data.class_names, train_examples=data.train_examples)
 
@@ -230,11 +243,13 @@ def assemble(
         optimizer=optimizer(steps_of),
         preprocess=convention.crop_and_normalise,
         class_names=data.class_names,
-        loss=loss,
-        augment=functools.partial(crop_and_flip, size=convention.size),
+        loss=loss_of(config),
+        augment=named(config.augment, stored, convention.size, convention.colour, convention.resize),
+        resize=convention.resize,
+        auxiliary_weight=config.get("auxiliary_weight", 0.0),
         uncropped=convention.normalise,
     )
-    return experiment_of(config, name, task, data, convention.resize, steps_of(config.epochs))
+    return experiment_of(config, name, task, data, stored, steps_of(config.epochs))
 
 
 def choose_data(config: ConfigDict, name: str, size: int) -> Labelled:
@@ -305,19 +320,35 @@ def run_of(
     )
 
 
+# Fields that do nothing with config.data=digits, where config.small and Adam train.
+PAPERS_OWN = ("augment", "batch_size", "drops", "epochs", "learning_rate", "steps", "weight_decay", *descent_fields())
+
+
+def _check_unused(config: ConfigDict, name: str) -> None:
+    usual = load(name).get_config()
+    for field in PAPERS_OWN:
+        if field in config and config[field] != usual[field]:
+            right = f"set config.small.{field}" if field in config.small else "it trains with Adam and small shifts"
+            raise UserError(f"config.{field} is {config[field]!r}, which does nothing with config.data=digits: {right}")
+
+
 def on_digits(
     config: ConfigDict,
     name: str,
     model: Callable[..., nn.Module],
     preprocess: Callable,
     size: int,
-    loss: Loss = cross_entropy,
+    loss: Loss,
 ) -> Experiment:
     """A net on scikit-learn's digits at size×size, as config.small says: small enough for a laptop.
 
     Pictures are moved by up to a sixteenth, and not mirrored: a digit's mirror image is another sign.
+
+    Raises:
+      UserError: a field of the paper's training is set, which would do nothing here.
     """
     small = config.small
+    _check_unused(config, name)
     parallel.check_batch_size("config.small.batch_size", small.batch_size)
     data = labelled.of_digits(size)
     task = Classification(
@@ -326,6 +357,7 @@ def on_digits(
         preprocess=preprocess,
         class_names=data.class_names,
         loss=loss,
+        auxiliary_weight=config.get("auxiliary_weight", 0.0),
         augment=functools.partial(random_crop, size=size, padding=size // 16),
     )
     experiment = experiment_of(config, name, task, data, size, small.steps)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from cnnlab import configs, loop, parallel, workdirs
+from cnnlab import configs, loop, parallel
 from cnnlab.checkpoint import digest
 from cnnlab.data import pipeline
 from cnnlab.data.annotations import picture_size
@@ -83,7 +83,7 @@ def finder(folder: Path) -> Finder:
     Raises:
       UserError: there is none, or one that looks where selective search says.
     """
-    experiment = _of_task(folder, Detection, "config.detector", "detector")
+    experiment = configs.run_of_task(folder, Detection, "config.detector", "detector")
     if not experiment.task.proposes:
         raise UserError(
             f"config.detector is {folder}, a run of {experiment.name}, which does not propose its regions itself: name "
@@ -119,7 +119,7 @@ def aligned_snippets(folder: Path, size: int, vocabulary: Vocabulary | None) -> 
 
     @functools.cache
     def aligner() -> Experiment:
-        return _of_task(folder, SentenceAlignment, "config.alignment", "alignment")
+        return configs.run_of_task(folder, SentenceAlignment, "config.alignment", "alignment")
 
     @functools.cache  # training and test pictures may be the same
     def read(split: str) -> Source:
@@ -130,14 +130,6 @@ def aligned_snippets(folder: Path, size: int, vocabulary: Vocabulary | None) -> 
 
     train, test = (functools.partial(read, split) for split in ("train", "test"))
     return Captions(vocabulary or aligner().task.vocabulary, (), train, test)
-
-
-def _of_task(folder: Path, task: type, field: str, what: str) -> Experiment:
-    """The experiment of a folder, which must be of some task."""
-    experiment = configs.build_from(folder) if workdirs.read(folder) else None
-    if not isinstance(experiment, Experiment) or not isinstance(experiment.task, task):
-        raise UserError(f"{field} is {folder}, which holds no {what}: name the workdir of a trained one")
-    return experiment
 
 
 def _snippets(experiment: Experiment, folder: Path, source: Source, split: str) -> Iterator[Snippet]:

@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
 from cnnlab.box_figures import WHITE, draw_boxes
+from cnnlab.data.canvas import placed
 from cnnlab.figures import contact_sheet
 
 RIGHT, WRONG = (0.2, 0.85, 0.3), (1.0, 0.25, 0.2)
@@ -61,15 +62,12 @@ def predictions_sheet(
     pictures: Sequence[Mapping[str, np.ndarray]], names: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> Figure:
     """Pictures that were read for prediction with their likeliest class's box."""
-    titles = [
-        f"{name}\n{row['classes'][0]} {row['probabilities'][0]:.1%}" for name, row in zip(names, rows, strict=True)
-    ]
+    titles = [f"{name}\n{row['classes'][0]} {row['scores'][0]:.1%}" for name, row in zip(names, rows, strict=True)]
     sheet = contact_sheet([p["image"] for p in pictures], titles, "Predictions", min(ABREAST, len(pictures)))
     _resize(sheet, 2.2)
     for axes, picture, row in zip(sheet.axes, pictures, rows, strict=True):
-        down, across = np.array(picture["image"].shape[:2]) / picture["original"]
-        box = np.array(row["boxes"][:1], np.float32) * np.array([across, down, across, down], np.float32)
-        draw_boxes(axes, box, [""], [RIGHT])
+        factor = np.array(picture["image"].shape[:2]) / picture["original"]
+        draw_boxes(axes, placed(np.array(row["boxes"], np.float32), factor, 1), [""], [RIGHT])
     return sheet
 
 

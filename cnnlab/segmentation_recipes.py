@@ -110,5 +110,5 @@ def begun(experiment: Experiment, earlier: Experiment, folder: Path) -> TrainSta
     """
     learnt, fresh = loop.restored_state(earlier, folder), loop.fresh_state(experiment)
     params = {**fresh.params, **learnt.variables["params"]}
-    model_state = {kind: {**layers, **learnt.model_state.get(kind, {})} for kind, layers in fresh.model_state.items()}
-    return TrainState(fresh.step, params, model_state, experiment.task.init_optimizer(params))
+    model_state = {kind: {**layers, **learnt.variables.get(kind, {})} for kind, layers in fresh.model_state.items()}
+    return TrainState(fresh.step, params, model_state, experiment.task.init_optimizer(params, model_state))

@@ -7,7 +7,7 @@ import jax
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from cnnlab.optim import averaged_params
+from cnnlab.optim import averaged
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -27,8 +27,8 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, PyTree]:
-        """What `model.apply` takes in evaluation: the parameters' moving average where the optimizer keeps one."""
-        return {"params": averaged_params(self.params, self.opt_state), **self.model_state}
+        """What `model.apply` takes in evaluation: moving averages where the optimizer keeps them."""
+        return averaged({"params": self.params, **self.model_state}, self.opt_state)
 
     def parameter_count(self) -> int:
         """The number of trainable parameters."""

@@ -19,6 +19,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from cnnlab.experiment import Experiment
 from cnnlab.ops.forms import plain_forms
+from cnnlab.ops.receptive_field import INPUT
 from cnnlab.reach import Reach, merge, pixels, reach_through
 
 Path = tuple[str, ...]
@@ -238,6 +239,8 @@ def _step(eqn: JaxprEqn, ins: list[Reach], tally: _Tally, owner: int) -> list[Re
         return _walk(called, ins, tally, owner)
     if multiply_adds := _multiply_adds(eqn):
         tally.multiply_adds[owner] += multiply_adds
+    if name == "name" and params["name"] == INPUT:
+        return [pixels(eqn.outvars[0].aval.ndim)]
     if name == "name" and (output := _marked(params["name"], None)) is not None:
         tally.outputs[output] = (eqn.outvars[0].aval.shape, ins[0])
     return [reach_through(eqn, ins)] * len(eqn.outvars)

@@ -218,6 +218,8 @@ def read_state_dict(source: str) -> dict[str, np.ndarray]:
             tensors = _extra("safetensors.numpy").load_file(path)
         except _extra("safetensors").SafetensorError as error:
             raise UserError(f"{path} is damaged or cut short: {error}") from error
+        except (AttributeError, KeyError, TypeError) as error:  # numbers of eight bits, say, which numpy has none of
+            raise UserError(f"{path} holds tensors of a type that cannot be read: {error}") from error
     elif begin.startswith((b"PK", b"\x80")):
         tensors = read_torch(path)
     else:

@@ -3,8 +3,8 @@
 Paper: Szegedy et al., "Going deeper with convolutions", 2014, sections 5 to 7.
 Command: python launch.py --experiment=googlenet_imagenet --data_dir=WHERE_TFDS_DATA_LIES
 Without ImageNet: --config.data=digits, built in; --config.data=PICTURES, a folder of your own.
-Expected: 10.07 % top-5 error on the validation set, the paper's figure for one net and one crop, which trains with
-crops of many sizes and shapes and averages the weights of the run's end too.
+Expected: 10.07 % top-5 error on the validation set, the paper's figure for one net and one crop; 7.89 % with
+--mode=eval --config.eval.crops=144.
 Measured: 6.69 % error on scikit-learn's test digits with --config.data=digits (seed 0, 80 s on two shared CPU cores);
 the run on ImageNet was not made.
 """
@@ -29,7 +29,11 @@ def get_config() -> ConfigDict:
     config = imagenet_fields()
     del config.drops
     config.variant = "paper"  # or "published", the net of the published weights, with batch normalisation
-    config.auxiliary = True  # the classifiers beside 4a and 4d, whose losses count 0.3 each in training
+    config.auxiliary = True  # the classifiers beside 4a and 4d …
+    config.auxiliary_weight = 0.3  # … and what the loss of each counts in training
+    config.augment = "resized_crop,flip,colour_jitter"  # of training pictures: section 6
+    config.stored_size = 352  # of pictures, in pixels: the largest scale that is tested; one crop is of 256
+    config.average = 0.9999  # decay of the moving average of the weights, used in testing: section 6
     config.epochs = 80.0  # passes over the training pictures; the paper does not say
     config.learning_rate = 0.01  # at the first step; the paper does not say
     config.rate_factor = 0.96  # what it is multiplied by …

@@ -4,7 +4,7 @@ Paper: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the Inception archi
 Command: python launch.py --experiment=inception_v3_imagenet --data_dir=WHERE_TFDS_DATA_LIES
 Without ImageNet: --config.data=digits, built in; --config.data=PICTURES, a folder of your own.
 Expected: 21.2 % top-1 and 5.6 % top-5 error on the validation set, the paper's figures for one net and one crop
-(table 3), which average the weights over the run too.
+(table 3).
 Measured: 13.65 % error on scikit-learn's test digits with --config.data=digits (seed 0, 36 s on two CPU cores);
 the run on ImageNet was not made.
 """
@@ -18,7 +18,6 @@ from cnnlab.experiment import Experiment
 from cnnlab.models.inception_v3 import InceptionV3
 from cnnlab.optim import exponential_schedule, rmsprop
 from cnnlab.recipes import assemble, descent_fields, imagenet_fields
-from cnnlab.tasks.classification import smoothed_cross_entropy
 
 # Pixels from −1 to 1, as in the authors' code; the paper does not say.
 CONVENTION = Convention(299, 342, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -29,7 +28,11 @@ def get_config() -> ConfigDict:
     config = imagenet_fields()
     for field in ("drops", "weight_decay", *descent_fields()):  # the paper has RMSProp, and names no decay
         del config[field]
-    config.auxiliary = True  # the classifier beside the last 17×17 maps, whose loss counts 0.3; not with digits
+    config.auxiliary = True  # the classifier beside the last 17×17 maps; not with digits
+    config.auxiliary_weight = 0.4  # what its loss counts; as in the authors' code: the paper does not say
+    config.dropout = 0.2  # share of units dropped before the last layer; likewise
+    config.augment = "resized_crop,flip,colour_jitter"  # of training pictures, in turn; the paper does not say
+    config.average = 0.9999  # decay of the moving average of the weights, used in testing: section 8
     config.label_smoothing = 0.1  # the share of the label that all classes have alike
     config.batch_size = 32  # of all devices together; the paper has 50 machines with 32 each, one after the other
     config.epochs = 100.0  # passes over the training pictures
@@ -52,8 +55,7 @@ def build(config: ConfigDict) -> Experiment:
     return assemble(
         config,
         name="inception_v3_imagenet",
-        model=functools.partial(InceptionV3, auxiliary=auxiliary),
+        model=functools.partial(InceptionV3, auxiliary=auxiliary, dropout=config.dropout),
         optimizer=optimizer,
         convention=CONVENTION,
-        loss=functools.partial(smoothed_cross_entropy, smoothing=config.label_smoothing),
     )

@@ -20,20 +20,23 @@ from ml_collections import ConfigDict
 
 from cnnlab import parallel
 from cnnlab.data import labelled
-from cnnlab.data.augment import crop_and_flip
+from cnnlab.data.cifar_classes import NAMES
+from cnnlab.data.named_augmentations import named
 from cnnlab.data.preprocess import Convention
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.resnet_cifar import ResNetCifar
 from cnnlab.optim import step_schedule
-from cnnlab.recipes import compute_type, craft_fields, descent, descent_fields, experiment_of, on_digits
-from cnnlab.tasks.classification import Classification, Loss, cross_entropy
+from cnnlab.recipes import compute_type, craft_fields, descent, descent_fields, experiment_of, loss_of, on_digits
+from cnnlab.tasks.classification import Classification, Loss
 
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_EXAMPLES = 50_000
 # The mean colour and its standard deviation. The paper subtracts each pixel's mean, which is nearly the same
 # everywhere, and does not divide; batch normalisation makes the scale immaterial.
-CONVENTION = Convention(32, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+CONVENTIONS = {
+    "cifar10": Convention(32, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": Convention(32, 32, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
 
 
 def get_config() -> ConfigDict:
@@ -47,8 +50,9 @@ def get_config() -> ConfigDict:
 def recipe() -> ConfigDict:
     """The fields that all CIFAR experiments have, with ResNet's values."""
     config = ConfigDict()
-    config.data = "cifar10"  # of TFDS; or "digits"
-    config.augment = True  # train on random crops of the pictures, padded by 4 pixels, and on their mirror images
+    config.data = "cifar10"  # of TFDS; or "cifar100", or "digits"
+    config.augment = "crop=4,flip"  # of training pictures, in turn; `data/named_augmentations.py`; "": none
+    config.label_smoothing = 0.0  # the share of the label that all classes have alike
     config.batch_size = 128  # of all devices together, which must divide it
     config.eval_batch_size = 1000  # likewise
     config.steps = 64_000  # in the whole run
@@ -91,38 +95,41 @@ def assemble(
     name: str,
     model: Callable[..., nn.Module],
     optimizer: optax.GradientTransformation,
-    preprocess: Callable[[Array], Array] = CONVENTION.normalise,
-    loss: Loss = cross_entropy,
+    preprocess: Callable[[Array], Array] | None = None,
+    loss: Loss | None = None,
 ) -> Experiment:
-    """A net on CIFAR-10 or on digits; the other CIFAR experiments use it too.
+    """A net on CIFAR-10, CIFAR-100 or digits; the other CIFAR experiments use it too.
 
     Args:
       config: with the fields of `recipe`.
       name: of the experiment.
       model: makes the net, given `num_classes`.
       optimizer: the paper's.
-      preprocess: stored uint8 pictures → the network's input.
-      loss: per example.
+      preprocess: stored uint8 pictures → the network's input; None: normalised by the data set's colours.
+      loss: per example; None: cross-entropy.
 
     Raises:
       UserError: config.data is unknown; batch sizes do not fit the devices.
     """
     model = functools.partial(model, **compute_type(config))
+    loss, convention = loss or loss_of(config), CONVENTIONS.get(config.data, CONVENTIONS["cifar10"])
+    preprocess = preprocess or convention.normalise
     if config.data == "digits":
         return on_digits(config, name, model, preprocess, config.small.size, loss)
-    if config.data != "cifar10":
-        raise UserError(f'config.data is "{config.data}"; it must be "cifar10" or "digits"')
+    if config.data not in CONVENTIONS:
+        raise UserError(f'config.data is "{config.data}"; it must be "cifar10", "cifar100" or "digits"')
     parallel.check_batch_size("config.batch_size", config.batch_size)
     parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
-    data = labelled.of_tfds(config.data, "test", CLASS_NAMES, TRAIN_EXAMPLES, CONVENTION.size, name)
-    # Padded with the mean colour, which becomes 0 in the network's input, as if padded afterwards.
-    augment = functools.partial(crop_and_flip, size=CONVENTION.size, padding=4, fill=CONVENTION.colour)
+    command = f"{name} --config.data={config.data}"
+    data = labelled.of_tfds(config.data, "test", NAMES[config.data], TRAIN_EXAMPLES, convention.size, command)
     task = Classification(
         model=model(num_classes=len(data.class_names)),
         optimizer=optimizer,
         preprocess=preprocess,
         class_names=data.class_names,
         loss=loss,
-        augment=augment if config.augment else None,
+        # Padded with the mean colour, which becomes 0 in the network's input, as if padded afterwards; not so where
+        # preprocessing is of whole pictures, as NiN's is: it has the padding in it.
+        augment=named(config.augment, convention.size, convention.size, convention.colour),
     )
-    return experiment_of(config, name, task, data, CONVENTION.size, config.steps)
+    return experiment_of(config, name, task, data, convention.size, config.steps)

@@ -4,8 +4,8 @@ Paper: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", 2015
 Command: python launch.py --experiment=resnet_imagenet --data_dir=WHERE_TFDS_DATA_LIES
 Without ImageNet: --config.data=digits, built in; --config.data=PICTURES, a folder of your own.
 Expected: 22.85 % top-1 and 6.71 % top-5 error on the validation set for 50 layers (34: 24.52 and 7.46; 101: 21.75 and
-6.05; 152: 21.43 and 5.71; plain 34: 28.54 and 10.02), the paper's figures, which average ten crops a picture and train
-with pictures of many scales and colour noise too; here one central crop is tested, so somewhat more.
+6.05; 152: 21.43 and 5.71; plain 34: 28.54 and 10.02), the paper's figures, which average ten crops a picture, as
+--mode=eval --config.eval.crops=10 does; training tests one central crop, so finds somewhat more.
 Measured: 13.37 % error on scikit-learn's test digits with --config.data=digits (seed 0, 31 s on two CPU cores);
 the run on ImageNet was not made.
 """
@@ -26,6 +26,8 @@ def get_config() -> ConfigDict:
     config.plain = False  # leave the shortcuts out
     config.option = "B"  # shortcuts: "A" zeros for new maps, "B" projections where shapes change, "C" everywhere
     config.stride_on_3x3 = False  # where a bottleneck strides: the paper's first 1×1, or as in published weights
+    config.augment = "scale_jitter=1.875,flip,colour_noise"  # of training pictures: at 256 to 480 pixels …
+    config.stored_size = 480  # … of which they are squares; in testing 256
     config.batch_size = 256  # of all devices together, which must divide it
     config.epochs = 120.0  # passes over the training pictures: the paper's 600,000 steps
     config.learning_rate = 0.1  # at the first step

@@ -27,6 +27,8 @@ def get_config() -> ConfigDict:
         del config[field]
     config.data = ""  # a folder of train/CLASS/ and val/CLASS/, or of CLASS/
     config.depth = 18  # layers of the ResNet: 18, 34, 50, 101 or 152
+    config.augment = "crop,flip"  # of training pictures, in turn; no "flip" where left and right matter, as in text
+    config.stride_on_3x3 = True  # where a bottleneck strides: as in published weights; in own ones mostly False
     config.replace_head = True  # begin with a new last layer, for other classes than those learnt before
     config.freeze = "body"  # all but the new last layer stay as they are; "" trains all; "conv2*,conv3*" keeps those
     config.batch_size = 32  # of all devices together, which must divide it
@@ -49,6 +51,8 @@ def build(config: ConfigDict) -> Experiment:
     for field, what in (("data", "a folder with a folder for each class"), ("init_from", "the weights to begin with")):
         if not config[field]:
             raise UserError(f"config.{field} is not set: --config.{field}=… names {what}")
+    if config.data == "digits":
+        raise UserError('config.data is "digits", which is for learning from scratch: name a folder of pictures')
 
     def optimizer(steps_of):
         return adam_cosine(config.learning_rate, max(1, steps_of(config.epochs)), config.weight_decay)
@@ -56,7 +60,7 @@ def build(config: ConfigDict) -> Experiment:
     return assemble(
         config,
         name="transfer_folder",
-        model=functools.partial(ResNet, depth=config.depth, stride_on_3x3=True),
+        model=functools.partial(ResNet, depth=config.depth, stride_on_3x3=config.stride_on_3x3),
         optimizer=optimizer,
         convention=paper_convention(224),
     )

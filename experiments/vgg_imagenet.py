@@ -23,8 +23,10 @@ def get_config() -> ConfigDict:
     config = imagenet_fields()
     config.configuration = "A"  # or "A-LRN", "B", "C", "D", "E"
     # From "normal" only A and A-LRN move; the paper begins the others with A's trained layers, or with "glorot".
-    config.initialiser = "normal"  # weights N(0, 0.01), or "glorot", Glorot's and Bengio's; with digits "glorot"
+    config.initialiser = "normal"  # weights of deviation 0.01, or "glorot", Glorot's and Bengio's; with digits "glorot"
     config.batch_norm = False  # batch normalisation after each convolution; not in the paper
+    # For sizes of 256 to 512 (section 3.1) scale_jitter,flip,colour_noise and stored_size=512.
+    config.augment = "crop,flip,colour_noise"  # of training pictures, in turn; `data/named_augmentations.py`
     config.batch_size = 256  # of all devices together, which must divide it
     config.epochs = 74.0  # passes over the training pictures
     config.drops = (30.0, 50.0, 65.0)  # epochs after which the rate is a tenth; the paper waits for a plateau

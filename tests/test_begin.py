@@ -3,18 +3,20 @@
 import dataclasses
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab import begin, loop, weights
+from cnnlab import begin, loop, weights, workdirs
 from cnnlab.data.source import ArraySource
 from cnnlab.errors import UserError
 from cnnlab.models.fast_rcnn import FastRCNN, LastStage
 from cnnlab.models.resnet import ResNet
-from experiments import alexnet_imagenet
-from tests.small import same, tiny_resnet
+from cnnlab.ops.whitening import Whitening, zca
+from experiments import alexnet_imagenet, resnet_imagenet
+from tests.small import same, small_experiment, tiny_resnet
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,7 @@ def test_a_run_begins_where_another_ended(trained):
     began = loop.initial_state(tiny_resnet(init_from=str(folder)))
     assert same(began.variables, state.variables)
     assert not same(began.params, state.params), "the average is what was tested, so it is what is carried over"
+    assert not same(began.model_state, state.model_state), "likewise of the batch statistics"
     assert int(began.step) == 0
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(jax.device_get(began.opt_state)))
 
@@ -51,6 +54,21 @@ def test_some_layers(trained):
     for name in began.params:
         taken = name in ("conv1", "bn1", "conv2_1")
         assert same(began.params[name], (state.variables if taken else fresh.variables)["params"][name]), name
+
+
+def test_bottlenecks_that_stride_elsewhere_do_not_fit(tmp_path):
+    for name, values in (("a", {"depth": 50}), ("b", {"depth": 18})):
+        config = resnet_imagenet.get_config()
+        config.update(values)
+        (tmp_path / name).mkdir()
+        workdirs.claim(tmp_path / name, resnet_imagenet.build(config))
+    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    said = r"a does not fit: its config\.stride_on_3x3 is False, and True is asked for"
+    with pytest.raises(UserError, match=said):
+        begin.load(str(tmp_path / "a"), ResNet(50, stride_on_3x3=True), {"params": {}}, image)
+    for name, net in (("a", ResNet(50)), ("b", ResNet(18, stride_on_3x3=True))):  # 18 layers have no bottlenecks
+        with pytest.raises(UserError, match="holds no trained state"):
+            begin.load(str(tmp_path / name), net, {"params": {}}, image)
 
 
 def test_what_does_not_fit_is_listed(trained, tmp_path):
@@ -93,28 +111,28 @@ def test_the_published_weights_that_a_run_goes_back_to(tmp_path):
     assert alexnet_imagenet.build(config).picture_shape == (67, 67, 3)
 
 
-def of_digits(digits, per_class=None, **fields):
-    """ResNet-8 on some of the ten digits, with all examples or few of each."""
+def even_or_odd(**fields):
+    """ResNet-8 that tells even digits from odd ones, by two examples of each digit."""
     experiment = tiny_resnet(**fields)
-    task = experiment.task
-    names = tuple(str(digit) for digit in digits)
+    names = ("even", "odd")
 
     def only(source, count):
         arrays = source.batch(np.arange(len(source)))
-        kept = np.concatenate([np.flatnonzero(arrays["label"] == digit)[:count] for digit in digits])
-        return ArraySource({"image": arrays["image"][kept], "label": arrays["label"][kept] - digits[0]}, names)
+        kept = np.concatenate([np.flatnonzero(arrays["label"] == digit)[:count] for digit in range(10)])
+        return ArraySource({"image": arrays["image"][kept], "label": arrays["label"][kept] % 2}, names)
 
-    train, test = only(experiment.train_data(), per_class), only(experiment.test_data(), None)
-    task = dataclasses.replace(task, model=task.model.clone(num_classes=len(digits)), class_names=names, augment=None)
+    train, test = only(experiment.train_data(), 2), only(experiment.test_data(), None)
+    task = dataclasses.replace(
+        experiment.task, model=experiment.task.model.clone(num_classes=2), class_names=names, augment=None
+    )
     return dataclasses.replace(experiment, task=task, train_data=lambda: train, test_data=lambda: test)
 
 
-def test_what_was_learnt_of_some_digits_helps_with_others(tmp_path):
-    loop.train(of_digits(range(5), steps=150), tmp_path / "first")
-    few = {"digits": range(5, 10), "per_class": 2, "steps": 30}
-    scratch = loop.train(of_digits(**few), tmp_path / "scratch")
-    moved = loop.train(of_digits(**few, init_from=str(tmp_path / "first"), replace_head=True), tmp_path / "moved")
-    assert moved["error"] < scratch["error"] - 0.05
+def test_what_was_learnt_of_many_pictures_helps_with_few(tmp_path):
+    loop.train(tiny_resnet(steps=150), tmp_path / "first")
+    scratch = loop.train(even_or_odd(steps=30), tmp_path / "scratch")
+    moved = even_or_odd(steps=30, init_from=str(tmp_path / "first"), replace_head=True)
+    assert loop.train(moved, tmp_path / "moved")["error"] < scratch["error"] - 0.05
 
 
 def test_a_detector_begins_with_a_classifiers_backbone(tmp_path):
@@ -145,3 +163,49 @@ def test_a_frozen_norm_takes_what_a_trained_one_has(trained):
     assert same(found["mean"], state.variables["batch_stats"]["bn1"]["mean"])
     with pytest.raises(UserError, match=r"has no bn9/scale"):
         begin.grafted(folder, state.variables, {"params": {"backbone": {"bn9": {"scale": np.zeros(1)}}}})
+
+
+class White(nn.Module):
+    """The smallest network that whitens its input."""
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        white = Whitening(name="whitening")(x)
+        return nn.Dense(self.num_classes, name="fc")(white.reshape(len(x), -1))
+
+
+def whitening_run(**fields):
+    """A run of it, a step long, on digits."""
+    experiment = small_experiment(steps=1, **fields)
+    return dataclasses.replace(experiment, task=dataclasses.replace(experiment.task, model=White()))
+
+
+def test_whitening_is_fitted_to_all_training_pictures_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(begin, "PART", 1000)  # the digits are 1,438
+    experiment = whitening_run()
+    loop.train(experiment, tmp_path)
+    found = loop.restored_state(experiment, tmp_path).model_state["whitening"]["whitening"]
+    source = experiment.train_data()
+    inputs = experiment.task.preprocess(jnp.asarray(source.batch(np.arange(len(source)))["image"]))
+    for name, array in zca([np.asarray(inputs)]).items():
+        np.testing.assert_allclose(found[name], array, atol=1e-4)
+    monkeypatch.setattr(begin, "whitened", None)  # called no more: the run goes on with what it has
+    loop.train(experiment, tmp_path)
+
+
+def test_trained_weights_bring_their_whitening_along(tmp_path):
+    loop.train(whitening_run(), tmp_path / "a")
+    learnt = loop.restored_state(whitening_run(), tmp_path / "a").variables["whitening"]
+    few = ArraySource({"image": np.zeros((4, 8, 8, 1), np.uint8), "label": np.arange(4)}, tuple("0123456789"))
+    began = {"init_from": str(tmp_path / "a"), "train_data": lambda: few, "batch_size": 4}
+    for name, more, kept in (
+        ("b", {}, True),
+        ("c", {"replace_head": True}, True),
+        ("d", {"init_layers": ("fc",)}, False),
+    ):
+        experiment = whitening_run(**began, **more)
+        loop.train(experiment, tmp_path / name)
+        found = loop.restored_state(experiment, tmp_path / name).variables["whitening"]
+        assert same(found, learnt) == kept, name

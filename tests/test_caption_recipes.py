@@ -20,7 +20,7 @@ from cnnlab.caption_recipes import (
     check_vocabulary,
     vocabulary_fields,
 )
-from cnnlab.data import captioned
+from cnnlab.data import captioned, sentences
 from cnnlab.data.captioned import Captions
 from cnnlab.data.captions import DrawnCaptions
 from cnnlab.data.shapes import KINDS
@@ -93,6 +93,7 @@ def test_a_folder_that_was_read_before_need_not_be_there(tmp_path):
     assert run.task.vocabulary.words == ("a", "circle", "red")
     gone = caption_run(data=str(tmp_path / "gone"), vocabulary=vocabulary_fields(run.task.vocabulary))
     assert gone.task.vocabulary == run.task.vocabulary
+    assert gone.task.words == run.task.words == caption_recipes.LONGEST
     with pytest.raises(UserError, match=r"config\.data is"):
         gone.train_data()
     with pytest.raises(UserError, match=r"config\.data is"):
@@ -109,7 +110,7 @@ def test_fields_reach_the_run():
     assert (task.model.cell, task.model.dropout, task.model.hidden, task.model.flat) == ("gru", 0.25, 8, True)
     assert task.model.deep_output == 7
     assert (run.batch_size, run.eval_batch_size, run.best, run.picture_shape) == (6, 4, "-BLEU-4", (32, 32, 3))
-    assert caption_run().task.words == caption_recipes.LONGEST
+    assert caption_run().task.words == sentences.LONGEST == 16  # no reference is longer
     assert run.train_data().batch(np.array([0]))["tokens"].shape == (1, 5, 18)
     aligned = alignment_run(kind="sum", margin=0.5, beta=2.0, sentences=2, places=False).task
     assert (aligned.kind, aligned.margin, aligned.beta, aligned.sentences) == ("sum", 0.5, 2.0, 2)

@@ -161,6 +161,17 @@ def test_same_examples_pass_and_pictures_of_other_shapes_are_not_compared():
     assert compare.check_same_examples(source(mask=[1, 0, 1, 1, 1]), source(mask=[1, 0, 1, 1, 1]), ("a", "b"), 2)
 
 
+def test_several_squares_of_a_picture_are_compared():
+    def squares(changed=()):
+        arrays = {"image": np.zeros((5, 3, 4, 4, 3), np.uint8), "label": np.zeros(5, np.int32)}
+        arrays["image"][list(changed), 2, 3, 3, 1] = 9
+        return ArraySource(arrays, ("cat", "dog"))
+
+    assert compare.check_same_examples(squares(), squares(), ("a", "b"), 2)
+    with pytest.raises(UserError, match="1 of the 5 pictures differ, the first is number 4"):
+        compare.check_same_examples(squares(), squares([4]), ("a", "b"), 2)
+
+
 def test_a_task_without_right_and_wrong_is_refused(trained, monkeypatch):
     workdirs, _ = trained
 

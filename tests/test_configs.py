@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from cnnlab import configs
+from cnnlab import configs, workdirs
 from cnnlab.errors import UserError
-from experiments import lenet_digits, lenet_folder
+from cnnlab.tasks.classification import Classification
+from cnnlab.tasks.detection import Detection
+from experiments import alexnet_imagenet, lenet_digits, lenet_folder, lesson_depth
 
 
 def test_names_and_first_lines():
@@ -38,6 +40,32 @@ def test_everything_else_starts_from_the_workdir(saved):
     assert configs.choose("lenet_digits", str(saved), trains=False)[2].seed == 9
     with pytest.raises(UserError, match="holds a run of lenet_digits, not of lenet_mnist"):
         configs.choose("lenet_mnist", str(saved), trains=False)
+
+
+def test_a_run_is_built_as_it_was_trained_but_for_the_stored_size(tmp_path):
+    for experiment in (alexnet_imagenet, lenet_digits):
+        built = experiment.build(experiment.get_config())
+        (tmp_path / built.name).mkdir()
+        workdirs.claim(tmp_path / built.name, built)
+    assert configs.build_from(tmp_path / "alexnet_imagenet").picture_shape == (256, 256, 3)
+    assert configs.build_from(tmp_path / "alexnet_imagenet", stored_size=352).picture_shape == (352, 352, 3)
+    with pytest.raises(UserError, match=r"lenet_digits holds a run of lenet_digits, which has no config\.stored_size"):
+        configs.build_from(tmp_path / "lenet_digits", stored_size=352)
+
+
+def test_a_folder_must_hold_a_run_of_the_task(saved, tmp_path):
+    assert configs.run_of_task(saved, Classification, "config.judge", "classifier").seed == 9
+    series = lesson_depth.build(lesson_depth.get_config())
+    (tmp_path / "series").mkdir()
+    workdirs.claim(tmp_path / "series", series)
+    for folder, task in ((saved, Detection), (tmp_path / "series", Classification), (tmp_path / "none", Detection)):
+        with pytest.raises(UserError) as error:
+            configs.run_of_task(folder, task, "config.field", "such run")
+        said = f"config.field is {folder}, which holds no such run: name the workdir of a trained one"
+        assert str(error.value) == said
+    workdirs.claim(tmp_path / "series" / "plain_8", series.members["plain_8"])
+    member = configs.run_of_task(tmp_path / "series" / "plain_8", Classification, "config.judge", "classifier")
+    assert member.config["member"] == "plain_8"
 
 
 def test_plain_is_what_json_gives_back():

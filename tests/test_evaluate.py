@@ -1,14 +1,11 @@
 """Testing as the papers do, from a workdir or several: crops, dense, ensembles; and the mistakes one can make."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnlab import configs, evaluate, loop, workdirs
-from cnnlab.data import crops
 from cnnlab.errors import UserError
 from cnnlab.models.dense import Dense
 from experiments import alexnet_imagenet, faster_rcnn_shapes, vgg_imagenet
@@ -114,13 +111,6 @@ def test_the_command_writes_figures_and_prints(trained, capsys):
 def test_views_that_cannot_be(module, fields, message):
     with pytest.raises(UserError, match=message):
         evaluate.as_in_papers(module.build(module.get_config()), options(**fields))
-
-
-def test_crops_larger_than_the_pictures():
-    experiment = tiny_resnet()
-    large = dataclasses.replace(experiment, picture_shape=(4, 4, 3))
-    with pytest.raises(UserError, match="does not fit"):
-        jax.eval_shape(lambda x: crops.ten_crops(x, 8), jax.ShapeDtypeStruct((1, *large.picture_shape), np.uint8))
 
 
 def test_detectors_do_not_vote(tmp_path):

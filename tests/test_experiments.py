@@ -229,7 +229,8 @@ def test_bfloat16_computes_and_float32_remembers():
         after, metrics = jax.jit(lambda s, b, t=task: t.train_step(s, b, jax.random.key(0), parallel.identity))(
             state, batch
         )
-        assert {leaf.dtype for leaf in jax.tree.leaves(after.variables)} == {jnp.dtype("float32")}
+        remembered = jax.tree.leaves((after.variables, after.opt_state))
+        assert {x.dtype for x in remembered if jnp.issubdtype(x.dtype, jnp.inexact)} == {jnp.dtype("float32")}
         found[dtype] = float(metrics["loss"])
         _, inside = task.model.apply(
             state.variables, jnp.zeros((1, 8, 8, 3)), capture_intermediates=True, mutable=["intermediates"]
@@ -239,6 +240,50 @@ def test_bfloat16_computes_and_float32_remembers():
     assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.02)
     with pytest.raises(UserError, match=r'config\.dtype is "half"; it must be "float32" or "bfloat16"'):
         tiny_resnet(dtype="half")
+
+
+def test_a_hundred_classes():
+    config = configs.load("rir_cifar10").get_config()
+    config.data = "cifar100"
+    task = configs.load("rir_cifar10").build(config).task
+    assert (len(task.class_names), len(set(task.class_names)), task.model.num_classes) == (100, 100, 100)
+    assert task.class_names[:2] + task.class_names[-1:] == ("apple", "aquarium_fish", "worm")
+    mean = jnp.array([[[[129, 124, 112]]]], jnp.uint8)
+    assert np.abs(task.preprocess(mean)).max() < 0.02
+
+
+def test_smoothed_labels():
+    task = tiny_resnet(label_smoothing=0.5).task
+    # Half the weight on the label, half on all ten alike.
+    logits = jnp.array([[1.0] + [0.0] * 9])
+    expected = np.log(np.e + 9) - (0.5 + 0.5 / 10)
+    assert np.allclose(task.loss(logits, jnp.array([0])), expected)
+    with pytest.raises(UserError, match=r"config\.label_smoothing is 1\.0; it must be from 0 up to but not with 1"):
+        tiny_resnet(label_smoothing=1.0)
+
+
+def test_ciresans_own_descent():
+    module = configs.load("ciresan_mnist")
+    config = module.get_config()
+    config.update(optimizer="sgd", learning_rate=1e-3)
+    optimizer, state, steps = module.optimizer_of(config, 10), None, []
+    state = optimizer.init(jnp.zeros(1))
+    for _ in range(11):
+        change, state = optimizer.update(jnp.ones(1), state)
+        steps.append(-float(change[0]))
+    assert (steps[0], steps[10]) == (pytest.approx(1e-3), pytest.approx(1e-6))
+    config.optimizer = "rprop"
+    with pytest.raises(UserError, match=r'config\.optimizer is "rprop"; it must be "adam" or "sgd"'):
+        module.build(config)
+
+
+def test_a_new_classifier_begins_without_an_opinion():
+    """Under He's weights, meant for many outputs, a few classes would begin with a loss of many nats."""
+    features = jnp.abs(jax.random.normal(jax.random.key(0), (64, 512)))
+    for classes in (2, 10):
+        params = jax.jit(ResNet(18, num_classes=classes).init)(jax.random.key(1), jnp.zeros((1, 32, 32, 3)))["params"]
+        log_p = jax.nn.log_softmax(features @ params["fc"]["kernel"])
+        assert -float(log_p.mean()) < 1.2 * np.log(classes)
 
 
 def test_the_guides_loss():
@@ -256,7 +301,10 @@ def test_transfer_wants_pictures_and_weights(tmp_path):
     config = module.get_config()
     with pytest.raises(UserError, match=r"config\.data is not set"):
         module.build(config)
-    config.data = str(class_folder(tmp_path / "pictures"))
+    config.update(data="digits", init_from="x.pth")
+    with pytest.raises(UserError, match=r'config\.data is "digits", which is for learning from scratch'):
+        module.build(config)
+    config.update(data=str(class_folder(tmp_path / "pictures")), init_from="")
     with pytest.raises(UserError, match=r"config\.init_from is not set"):
         module.build(config)
     config.init_from = weights_file(tmp_path)

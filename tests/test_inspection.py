@@ -1,16 +1,19 @@
 """What --mode=inspect opens up, and what it draws."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnlab import configs, inspection, loop
+from cnnlab.data.source import ArraySource
 from cnnlab.errors import UserError
 from cnnlab.inspect import augment
 from cnnlab.inspect.subject import Subject
 from experiments import faster_rcnn_shapes, lenet_digits
-from tests.small import small_experiment
+from tests.small import same, small_experiment, tiny_resnet
 
 
 def untrained(**config):
@@ -62,6 +65,26 @@ def test_the_pictures_are_some_of_the_test_set():
     assert shown.shape == (6, 32, 32, 1)
     np.testing.assert_allclose(shown[:, 2:30, 2:30], subject.pictures / 255, atol=1e-6)
     assert not shown[:, :2].any()  # the padding is black
+
+
+def test_pictures_that_cannot_be_read_are_left_out():
+    arrays = {"image": np.arange(8, dtype=np.uint8).reshape(8, 1, 1, 1), "label": np.zeros(8, np.int32)}
+    arrays["mask"] = np.array([1, 0, 1, 1, 1, 1, 0, 1], np.float32)
+    few = dataclasses.replace(small_experiment(), test_data=lambda: ArraySource(arrays, ("a",)), eval_batch_size=4)
+    subject = Subject(few, lambda: None, count=8)
+    first, second = subject.examples(8)
+    assert [first["index"].tolist(), second["index"].tolist()] == [[0, 2, 3], [4, 5, 7]]
+    assert first["image"].ravel().tolist() == subject.pictures.ravel().tolist()[:3] == [0, 2, 3]
+    assert set(first) == {"index", "image", "label"}
+
+
+def test_published_weights_are_opened_up_before_a_head_is_trained(tmp_path):
+    loop.train(tiny_resnet(), tmp_path / "a")
+    learnt = tiny_resnet(init_from=str(tmp_path / "a"), replace_head=True)
+    opened = inspection.subject_of(learnt, tmp_path / "b").state
+    assert same(opened.params["conv1"], loop.restored_state(tiny_resnet(), tmp_path / "a").params["conv1"])
+    with pytest.raises(UserError, match="holds no trained state"):
+        loop.restored_state(learnt, tmp_path / "b")
 
 
 def test_or_files_of_the_users(tmp_path):

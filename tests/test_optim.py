@@ -9,7 +9,9 @@ import pytest
 from cnnlab.errors import UserError
 from cnnlab.optim import (
     adam_cosine,
+    averaged,
     averaged_params,
+    averaging,
     exponential_schedule,
     falling_on_plateau,
     kernels,
@@ -176,6 +178,14 @@ def test_the_rate_falls_where_the_loss_stays():
         falling_on_plateau(momentum_sgd(1.0), every=0, patience=1)
 
 
+def test_a_plateaus_state_can_be_saved_before_the_first_look():
+    optimizer = falling_on_plateau(momentum_sgd(1.0), every=100, patience=2)
+    state = optimizer.init(jnp.zeros(1))
+    for _ in range(2):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+        _, state = optimizer.update(jnp.ones(1), state, jnp.zeros(1), value=4.0)
+
+
 def test_the_average_follows_the_parameters():
     optimizer = with_average(momentum_sgd(1.0, momentum=0.0), decay=0.2)
     params, grads = {"a": {"w": jnp.array([1.0])}}, {"a": {"w": jnp.array([-1.0])}}
@@ -194,3 +204,21 @@ def test_the_average_follows_the_parameters():
     assert averaged_params(params, optax.EmptyState()) is params
     with pytest.raises(UserError, match="between 0 and 1"):
         with_average(momentum_sgd(1.0), decay=1.0)
+
+
+def test_batch_statistics_are_averaged_as_the_parameters_are():
+    optimizer, params = with_average(momentum_sgd(1.0), decay=0.2), {"w": jnp.ones(1)}
+    first = {"batch_stats": {"mean": jnp.array([0.0])}, "other": {"x": jnp.array([5.0])}}
+    state = averaging(optimizer.init(params), first)
+    average = 0.0
+    for n in range(3):
+        now = {**first, "batch_stats": {"mean": jnp.array([n + 1.0])}}
+        _, state = optimizer.update({"w": jnp.zeros(1)}, state, params, model_state=now)
+        kept = min(0.2, (1 + n) / (10 + n))
+        average = kept * average + (1 - kept) * (n + 1.0)
+    found = averaged({"params": params, **now}, state)
+    assert np.allclose(found["batch_stats"]["mean"], average)
+    assert (found["params"]["w"], found["other"]["x"]) == (1.0, 5.0)
+    plain = optax.sgd(1.0).init(params)
+    assert averaging(plain, first) is plain
+    assert averaged(now, plain) is now

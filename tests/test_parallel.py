@@ -51,7 +51,7 @@ def difference(name, **fields):
     whole = jax.jit(lambda *given: task.train_step(*given, parallel.identity))
     shared = parallel.compile_train_step(task.train_step)
     one = loop.fresh_state(experiment)
-    one = four = dataclasses.replace(one, opt_state=task.init_optimizer(one.params))
+    one = four = dataclasses.replace(one, opt_state=task.init_optimizer(one.params, one.model_state))
     four = parallel.replicate(four)
     for n in range(3):
         batch, key = pipeline.train_batch(source, 0, n, 16, slice(0, 16)), stream_key(0, "train", n)

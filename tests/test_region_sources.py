@@ -181,7 +181,7 @@ def alignment(kind):
 
 def trained(monkeypatch, kind):
     """What `aligned_snippets` finds in a folder."""
-    monkeypatch.setattr(region_sources, "_of_task", lambda folder, of, field, what: alignment(kind))
+    monkeypatch.setattr(configs, "run_of_task", lambda folder, of, field, what: alignment(kind))
     monkeypatch.setattr(loop, "restored_state", lambda experiment, folder: parallel.replicate(fresh()))
     return aligned_snippets(Path("x"), 8, None)
 

@@ -50,7 +50,7 @@ def test_the_best_place_is_ringed():
 
 def test_a_prediction_lies_on_the_picture_as_it_was_read():
     picture = {"image": np.zeros((8, 8, 1), np.uint8), "original": np.array([16, 32])}
-    row = {"classes": ["a"], "probabilities": [0.9], "boxes": [[8.0, 4, 24, 12]]}
+    row = {"classes": ["a"], "scores": [0.9], "boxes": [[8.0, 4, 24, 12]]}
     sheet = search_figures.predictions_sheet([picture], ["name"], [row])
     assert box_of(sheet.axes[0])[0] == (1.5, 1.5, 4, 4)
     assert sheet.axes[0].get_title() == "name\na 90.0%"

@@ -9,6 +9,7 @@ import pytest
 
 from cnnlab.models.lenet import LeNet
 from cnnlab.ops.pooling import MaxPool
+from cnnlab.ops.whitening import Whitening
 from cnnlab.summary import Layer, format_table, summarize
 
 
@@ -262,6 +263,17 @@ def test_parameters_sum_to_the_total(train):
 
 def test_a_model_that_is_one_layer_goes_by_its_class():
     assert summarize(nn.Dense(3), (7, 4)) == [Layer("Dense", (1, 3), 15, 12, ())]
+
+
+def test_fields_begin_after_whitening():
+    class White(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Conv(2, (3, 3), name="conv")(Whitening(name="whitening")(x))
+
+    whitening, conv = summarize(White(), (1, 6, 5, 2))
+    assert (whitening.multiply_adds, whitening.parameters) == (60 * 60, 0)
+    assert (conv.output_shape, conv.receptive_field) == ((1, 6, 5, 2), (3, 3))
 
 
 def test_table():

@@ -64,7 +64,8 @@ def test_frozen_normalisation_is_that_of_evaluation():
     batch = batch_of(experiment)
     logits = experiment.task.logits(state, batch["image"])
     quiet = dataclasses.replace(experiment.task, augment=None)
-    _, (metrics, _) = quiet.loss_fn(state.params, state.model_state, batch, stream_key(0, "train"))
+    loss, (metrics, _) = quiet.loss_fn(state.params, state.model_state, batch, stream_key(0, "train"))
+    assert np.isclose(loss, np.mean(experiment.task.loss(logits, batch["label"])))
     assert np.isclose(metrics["error"], np.mean(np.argmax(logits, -1) != batch["label"]))
 
 

@@ -284,6 +284,10 @@ def test_bad_files(resnet, tmp_path):
         bad.write_bytes(content[:length])
         with pytest.raises(UserError, match=r"bad\.safetensors is damaged or cut short: "):
             read(bad)
+    header = b'{"w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+    bad.write_bytes(len(header).to_bytes(8, "little") + header + b"ab")
+    with pytest.raises(UserError, match=r"bad\.safetensors holds tensors of a type that cannot be read"):
+        read(bad)
     for foreign in (b"", b"GIF89a...", b"<html>nothing here</html>"):
         bad.write_bytes(foreign)
         with pytest.raises(UserError, match=r"bad\.safetensors is neither a \.safetensors nor a \.pth file"):

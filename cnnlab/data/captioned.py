@@ -11,6 +11,7 @@ from cnnlab.data import coco, coco_captions, flickr, text
 from cnnlab.data.annotations import Annotation, Findings
 from cnnlab.data.captions import Captioned, CaptionRecords, CaptionSource, DrawnCaptions, checked
 from cnnlab.data.described import Described
+from cnnlab.data.detected import DRAWN, DRAWN_MOST, RECORDS_MOST
 from cnnlab.data.prepare import prepare
 from cnnlab.data.sentences import LONGEST, distinct, sentences
 from cnnlab.data.shapes import CLASS_NAMES, SPLITS
@@ -21,11 +22,9 @@ from cnnlab.data.tfds_source import version_folder
 from cnnlab.errors import UserError
 
 DRAWN_TESTED = 1000  # pictures of shapes to test on
-DRAWN_MOST = 6  # shapes in one
 DRAWN_READ = 1000  # drawings whose sentences make the vocabulary: each of its words stands there often
 TFDS = "coco_captions"  # with the splits of Karpathy and Fei-Fei 2015, of which "train" and "test" are used
 RECORDS_WORDS = 60  # in a sentence of TFDS's set, which cannot be counted beforehand
-RECORDS_MOST = 100  # objects in a picture of it, likewise
 
 Read = Callable[[], list[Captioned]]
 
@@ -40,6 +39,7 @@ class Captions:
       class_names: of the boxes; () where there are none.
       train, test: make the sources.
       prepare: downloads and builds the data; None where there is nothing to prepare.
+      longest: words of a sentence at most; 0: unknown, as where data are read only when they are called for.
     """
 
     vocabulary: Vocabulary
@@ -47,6 +47,7 @@ class Captions:
     train: Callable[[], Source]
     test: Callable[[], Source]
     prepare: Callable[[], None] | None = None
+    longest: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Rules:
     shapes: int = DRAWN_MOST
     distinct: bool = False
     places: int = 0
-    drawings: int = 20_000
+    drawings: int = DRAWN["train"]
 
     def __post_init__(self) -> None:
         if self.drawings < 1:
@@ -140,14 +141,12 @@ def of_shapes(rules: Rules, vocabulary: Vocabulary | None = None) -> Captions:
 
     def source(split: str) -> Source:
         count = rules.drawings if split == "train" else DRAWN_TESTED
-        numbers = (
-            distinct(split, count, rules.size, most)
-            if split == "test" and rules.distinct and most > 1
-            else np.arange(count)
-        )
+        apart = split == "test" and rules.distinct
+        numbers = distinct(split, count, rules.size, most) if apart else np.arange(count)
         return DrawnCaptions(split, numbers, vocabulary, rules.size, most, rules.boxes, rules.places)
 
-    return Captions(vocabulary, CLASS_NAMES, *(functools.partial(source, split) for split in SPLITS))
+    train, test = (functools.partial(source, split) for split in SPLITS)
+    return Captions(vocabulary, CLASS_NAMES, train, test, longest=LONGEST)
 
 
 def of_coco(folder: Path, rules: Rules, vocabulary: Vocabulary | None = None) -> Captions:

@@ -5,27 +5,18 @@ Each function takes stored pictures (n h w c) to views (n v size size c), for `c
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, UInt8
 
-from cnnlab.data.preprocess import centre_crop
+from cnnlab.data.preprocess import rescale, shrunk
 from cnnlab.errors import UserError
 
 
-def centre(pictures: UInt8[Array, "n h w c"], size: int) -> UInt8[Array, "n 1 size size c"]:
-    """One view: the middle size×size.
-
-    Raises:
-      UserError: the pictures are smaller.
-    """
-    return centre_crop(pictures, size)[:, None]
-
-
-def ten_crops(pictures: UInt8[Array, "n h w c"], size: int) -> UInt8[Array, "n 10 size size c"]:
+def ten_crops(pictures: UInt8[Array, "n h w c"], size: int, resize: int = 0) -> UInt8[Array, "n 10 size size c"]:
     """Ten views: the four corners and the centre, then the mirror images of these five.
 
-    AlexNet's paper, section 4.1: 224×224 of 256×256.
+    AlexNet's paper, section 4.1: 224×224 of 256×256. Larger pictures are scaled to resize×resize first, where that is
+    not 0.
 
     >>> ten_crops(jnp.arange(9, dtype=jnp.uint8).reshape(1, 3, 3, 1), 1).ravel().tolist()
     [0, 2, 6, 8, 4, 0, 2, 6, 8, 4]
@@ -33,6 +24,8 @@ def ten_crops(pictures: UInt8[Array, "n h w c"], size: int) -> UInt8[Array, "n 1
     Raises:
       UserError: the pictures are smaller than size×size.
     """
+    if resize:
+        pictures = shrunk(pictures, resize)
     return with_mirrors(_five(pictures[:, None], size))
 
 
@@ -72,7 +65,8 @@ def googlenet_crops(
     if squares.shape[2] < scales[-1]:
         stored = f"{squares.shape[2]}×{squares.shape[2]}"
         raise UserError(
-            f"GoogLeNet's views of {size}×{size} need pictures of {scales[-1]}×{scales[-1]}, these are {stored}"
+            f"GoogLeNet's views of {size}×{size} need pictures of {scales[-1]}×{scales[-1]}, these are {stored}: "
+            f"add --config.stored_size={scales[-1]}"
         )
     return with_mirrors(jnp.concatenate([_six(rescale(squares, scale), size) for scale in scales], 1))
 
@@ -101,19 +95,6 @@ def with_mirrors(views: UInt8[Array, "n v h w c"]) -> UInt8[Array, "n v2 h w c"]
     [[[[[1], [2]]], [[[2], [1]]]]]
     """
     return jnp.concatenate([views, views[:, :, :, ::-1]], 1)
-
-
-def rescale(pictures: UInt8[Array, "*n h w c"], size: int) -> UInt8[Array, "*n size size c"]:
-    """Pictures scaled to size×size, bilinear; a smaller picture's pixels are weighted means of all that they cover.
-
-    >>> rescale(jnp.array([[0, 100], [100, 200]], jnp.uint8)[None, :, :, None], 1).tolist()
-    [[[[100]]]]
-    """
-    shape = (*pictures.shape[:-3], size, size, pictures.shape[-1])
-    if shape == pictures.shape:
-        return pictures
-    scaled = jax.image.resize(pictures.astype(jnp.float32), shape, "linear", antialias=True)
-    return jnp.clip(jnp.round(scaled), 0, 255).astype(jnp.uint8)  # rounding errors may lead beyond white
 
 
 def _five(squares: UInt8[Array, "n q h w c"], size: int) -> UInt8[Array, "n v size size c"]:

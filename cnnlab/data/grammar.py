@@ -41,14 +41,12 @@ class Phrase:
       count: how many things there are of which the rest is true, 1 to 6.
       shape: of `shapes.CLASS_NAMES`, or "shape".
       colour, size: of `shapes.COLOURS` and `shapes.SIZES`; "": not said.
-      span: first word and one past the last where it was read in a sentence.
     """
 
     count: int
     shape: str = ANY
     colour: str = ""
     size: str = ""
-    span: tuple[int, int] = dataclasses.field(default=(0, 0), compare=False)
 
     def words(self) -> tuple[str, ...]:
         """Its words.
@@ -217,7 +215,7 @@ class _Reader:
         return tuple(found), len(found) > 1
 
     def phrase(self) -> Phrase:
-        start, words = self.at, (*self.words[self.at :], "", "", "", "")
+        words = (*self.words[self.at :], "", "", "", "")
         first, i = words[0], 1
         size = words[i] if words[i] in SIZES else ""
         i += bool(size)
@@ -228,4 +226,4 @@ class _Reader:
         if shape not in PLURALS or (count == 1 and first != article(words[1])):
             raise _Foreign
         self.at += i + 1
-        return Phrase(count, shape, colour, size, (start, self.at))
+        return Phrase(count, shape, colour, size)

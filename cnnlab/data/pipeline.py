@@ -42,12 +42,12 @@ def batch_indices(seed: int, n: int, batch_size: int, size: int) -> Int[np.ndarr
 def train_batch(source: Source, seed: int, n: int, batch_size: int, share: slice) -> dict[str, np.ndarray]:
     """This process's share of training batch n.
 
-    "position" is each example's place in the global batch. A picture that cannot be read is replaced by the first
-    readable one of the share, so that every batch is full.
+    "position" is each example's place in the global batch, "index" says which example of the source it is. A picture
+    that cannot be read is replaced by the first readable one of the share, so that every batch is full.
     """
     whole = batch_indices(seed, n, batch_size, len(source))
     indices = whole[share]
-    batch = _read(source, indices, whole)
+    batch = {**_read(source, indices, whole), "index": indices.astype(np.int32)}
     mask = batch.pop("mask", None)
     if mask is not None and not mask.any():
         raise UserError(f"not one of the {len(indices)} pictures of training batch {n} can be read")

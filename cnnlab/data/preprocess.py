@@ -5,6 +5,7 @@ They are uint8 but where somebody changes them by less than a grey level, as adv
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Real, Shaped
@@ -46,6 +47,26 @@ def centre_crop(pictures: Shaped[Array, "n h w c"], size: int) -> Shaped[Array, 
     return pictures[:, top : top + size, left : left + size]
 
 
+def rescale(pictures: Real[Array, "*n h w c"], size: int) -> Real[Array, "*n size size c"]:
+    """Pictures scaled to size×size, bilinear; a smaller picture's pixels are weighted means of all that they cover.
+
+    >>> rescale(jnp.array([[0, 100], [100, 200]], jnp.uint8)[None, :, :, None], 1).tolist()
+    [[[[100]]]]
+    """
+    shape = (*pictures.shape[:-3], size, size, pictures.shape[-1])
+    if shape == pictures.shape:
+        return pictures
+    scaled = jax.image.resize(pictures.astype(jnp.float32), shape, "linear", antialias=True)
+    if jnp.issubdtype(pictures.dtype, jnp.inexact):
+        return scaled
+    return jnp.clip(jnp.round(scaled), 0, 255).astype(pictures.dtype)  # rounding errors may lead beyond white
+
+
+def shrunk(pictures: Real[Array, "n h w c"], size: int) -> Real[Array, "n h2 w2 c"]:
+    """Squares larger than size×size scaled to that; others as they are."""
+    return rescale(pictures, size) if min(pictures.shape[1:3]) > size else pictures
+
+
 def contrast_normalise(pictures: Real[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """Global contrast normalisation: each picture, all its pixels and channels together, to mean 0 and variance 1.
 
@@ -82,8 +103,11 @@ class Convention:
         return pictures * jnp.asarray(scale, jnp.float32) + jnp.asarray(shift, jnp.float32)
 
     def crop_and_normalise(self, pictures: Real[Array, "n h w 3"]) -> Float[Array, "n size size 3"]:
-        """Stored or augmented pictures as the network's input: their centre, normalised."""
-        return self.normalise(centre_crop(pictures, self.size))
+        """Stored or augmented pictures as the network's input: their centre, normalised.
+
+        What is stored larger than `resize`, so that training can cut smaller parts, is scaled to that first.
+        """
+        return self.normalise(centre_crop(shrunk(pictures, self.resize), self.size))
 
     @property
     def colour(self) -> tuple[int, ...]:

@@ -135,10 +135,6 @@ class Vocabulary:
                 words.append(self.word(token))
         return tuple(words)
 
-    def frequencies(self) -> Int[np.ndarray, " v"]:
-        """How often each number stands in the training sentences, PAD never; START and END once a sentence."""
-        return np.array([0, self.sentences, self.sentences, self.unknown, *self.counts], np.int64)
-
 
 def build(sentences: Iterable[Sequence[str]], minimum: int = MINIMUM) -> Vocabulary:
     """The vocabulary of training sentences: the words that stand there `minimum` times or more.

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from cnnlab.data import augment, colour, distort
 from cnnlab.data.augment import Augment, keys_of
 from cnnlab.data.draws import Batch
+from cnnlab.data.named_augmentations import bend_fields
 from cnnlab.inspect.subject import Subject
 from cnnlab.rngs import stream_key
 
@@ -43,9 +44,7 @@ def examples(batch: Batch) -> dict[str, Augment]:
     height, width, channels = batch["image"].shape[1:]
     side = min(height, width)
     part = max(1, 7 * side // 8)
-    # The papers' fields are for pictures of 29×29: larger ones are bent alike, in shares of their size.
-    bend = {"sigma": (max(0.5, 5 * side / 29), max(0.5, 6 * side / 29))}
-    bend["alpha"] = (36 * (side / 29) ** 2, 38 * (side / 29) ** 2)
+    fields = bend_fields(side)
     gentle = {"gentle": (1, 7) if "label" in batch else ()}
     shapes = {
         "horizontal flip": functools.partial(augment.horizontal_flip, probability=1),
@@ -58,8 +57,8 @@ def examples(batch: Batch) -> dict[str, Augment]:
         "rotation": distort.rotation,
         "scaling": distort.scaling,
         "affine distortion": functools.partial(distort.affine_distortion, **gentle),
-        "elastic distortion": functools.partial(distort.elastic, **bend),
-        "affine and elastic": functools.partial(distort.handwriting_distortion, **bend, **gentle),
+        "elastic distortion": functools.partial(distort.elastic, **fields),
+        "affine and elastic": functools.partial(distort.handwriting_distortion, **fields, **gentle),
         "cutout": functools.partial(augment.cutout, size=max(1, side // 4), fill=(128,)),
     }
     grey = {"brightness and contrast": functools.partial(colour.colour_jitter, saturation=(1, 1), hue=(0, 0))}

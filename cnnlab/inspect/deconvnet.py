@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 from ml_collections import ConfigDict
 
 from cnnlab.errors import UserError
-from cnnlab.inspect.layers import check_channels, check_layers, run, shapes
+from cnnlab.inspect.layers import channel_numbers, check_channels, check_layers, run, shapes, spread
 from cnnlab.inspect.patches import Strongest, cut, field_boxes, top_activations
 from cnnlab.inspect.subject import Subject
 from cnnlab.ops.activations import backward_rule
@@ -30,7 +30,7 @@ from cnnlab.summary import reaches
 from cnnlab.transfer import patterns
 
 MOST = 9  # activations of each feature map, 3×3, as in the paper
-LAYERS, MAPS = 5, 4  # drawn where none are named
+MAPS = 4  # of a layer that are drawn where none are named
 LONGEST = 20  # letters of a picture's title
 GREY = 0.5  # a projection's 0, and what lies outside the picture
 
@@ -144,7 +144,7 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     found = shapes(subject.model, subject.variables, x)
     layers = patterns(options.layers) or default_layers(found, subject.variables["params"])
     check_layers(layers, found)
-    channels = _channels(options.channels)
+    channels = channel_numbers(options.channels)
     for layer in layers:
         check_channels(layer, channels, found[layer])
     own = {"index": np.arange(len(subject.pictures)), "image": subject.pictures} if subject.files else None
@@ -166,7 +166,7 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
 
 
 def default_layers(found: Mapping[str, tuple[int, ...]], params: PyTree) -> list[str]:
-    """Up to `LAYERS` layers with filters, spread over those that give maps larger than a pixel: the outermost modules,
+    """A few layers with filters, spread over those that give maps larger than a pixel: the outermost modules,
     so of a residual block the whole. Of a network without any, its hidden fully connected layers.
     """
     weighted = {
@@ -178,16 +178,7 @@ def default_layers(found: Mapping[str, tuple[int, ...]], params: PyTree) -> list
     outer = outer or [name for name, shape in found.items() if name in weighted and len(shape) == 2][:-1]
     if not outer:
         raise UserError(f"no layer gives feature maps; config.layers can name others: {', '.join(found)}")
-    places = np.linspace(0, len(outer) - 1, min(len(outer), LAYERS)).round().astype(int)
-    return [outer[place] for place in places]
-
-
-def _channels(text: str) -> list[int]:
-    parts = patterns(text)
-    for part in parts:
-        if not part.isdecimal():
-            raise UserError(f"config.channels is {text!r}: {part!r} is no number of a feature map")
-    return [int(part) for part in parts]
+    return spread(outer)
 
 
 def _feature_maps(

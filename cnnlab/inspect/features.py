@@ -19,13 +19,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from cnnlab.errors import UserError
-from cnnlab.inspect.layers import check_channels, check_layers, maps_of, run, shapes
+from cnnlab.inspect.layers import channel_numbers, check_channels, check_layers, maps_of, run, shapes, spread
 from cnnlab.inspect.nonlinearities import nonlinearities
 from cnnlab.inspect.subject import Subject
 from cnnlab.transfer import patterns
 
-LAYERS = 5  # without config.layers
 CHANNELS = 16  # of each layer, without config.channels
 ABREAST = 8  # maps of a picture beside one another; the others stand below
 GAP, LINE = 0.08, 0.22  # between tiles, and for a line of text, in parts of a picture's width
@@ -50,8 +48,8 @@ def feature_maps(
     return {name: found[name].astype(jnp.float32) for name in layers}
 
 
-def default_layers(found: Mapping[str, tuple[int, ...]], params: PyTree, most: int = LAYERS) -> list[str]:
-    """Up to `most` layers with parameters, spread evenly over the depth of the network, the first and the last too.
+def default_layers(found: Mapping[str, tuple[int, ...]], params: PyTree) -> list[str]:
+    """A few layers with parameters, spread evenly over the depth of the network, the first and the last too.
 
     Those that give maps larger than a pixel; where there are none, dense layers. Of layers within each other only the
     outermost counts: of a residual block the whole.
@@ -70,8 +68,7 @@ def default_layers(found: Mapping[str, tuple[int, ...]], params: PyTree, most: i
     own = [name for name in found if name in weighted]
     outer = [name for name in own if not any(name.startswith(f"{other}/") for other in own)]
     chosen = [name for name in outer if math.prod(found[name][1:-1]) > 1] or outer
-    places = np.linspace(0, len(chosen) - 1, min(most, len(chosen))).round().astype(int)
-    return [chosen[place] for place in places]
+    return spread(chosen)
 
 
 def strongest(maps: Float[np.ndarray, "n h w c"], most: int = CHANNELS) -> list[int]:
@@ -162,7 +159,7 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     found = shapes(subject.model, variables, x)
     layers = patterns(options.layers) or default_layers(found, variables["params"])
     check_layers(layers, found)
-    channels = _numbers(options.channels)
+    channels = channel_numbers(options.channels)
     if channels:
         for layer, shape in maps_of(found, layers).items():
             check_channels(layer, channels, shape)
@@ -183,11 +180,3 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
         print(f"{layer:24} {found[layer][1:]} from {output.min():.3g} to {output.max():.3g}", flush=True)
         drawn[f"features_{layer.replace('/', '_')}"] = figure(heading, pictures, subject.titles, tiles, names, scale)
     return drawn
-
-
-def _numbers(text: str) -> list[int]:
-    parts = patterns(text)
-    for part in parts:
-        if not part.isdecimal():
-            raise UserError(f"config.channels is {text!r}: {part!r} is no number of a feature map")
-    return [int(part) for part in parts]

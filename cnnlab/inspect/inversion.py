@@ -23,13 +23,11 @@ from ml_collections import ConfigDict
 
 from cnnlab.data.draws import Number
 from cnnlab.errors import UserError
-from cnnlab.inspect.layers import check_layers, run, shapes
+from cnnlab.inspect.layers import check_layers, run, shapes, spread
 from cnnlab.inspect.maximise import input_ends, noise
 from cnnlab.inspect.subject import Subject
 from cnnlab.rngs import stream_key
 from cnnlab.transfer import patterns
-
-LAYERS = 5  # without config.layers
 
 
 def alpha_norm(x: Float[Array, "n h w c"], alpha: Number = 6.0) -> Float[Array, " n"]:
@@ -196,7 +194,7 @@ def figure(
 
 
 def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
-    """The pictures found again from the answers of config.layers, or of up to `LAYERS` spread over the network.
+    """The pictures found again from the answers of config.layers, or of some spread over the network.
 
     Raises:
       UserError: there is no such layer; a field of config.inversion is out of its range.
@@ -218,13 +216,3 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
         mean = float(jnp.sqrt(away).mean())
         print(f"{layer:24} {math.prod(target.shape[1:]):9,} numbers, off by {mean:.1%} on average", flush=True)
     return {"inversion": figure(subject.shown(x), subject.titles, found)}
-
-
-def spread(names: Sequence[str], most: int = LAYERS) -> list[str]:
-    """Up to `most` of the names, evenly spread, the first and the last among them.
-
-    >>> spread(["conv1", "conv2", "conv3", "fc4", "fc5"], 3)
-    ['conv1', 'conv3', 'fc5']
-    """
-    places = np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)
-    return [names[place] for place in places]

@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from cnnlab.errors import UserError, nearest
 from cnnlab.ops import forms
+from cnnlab.transfer import patterns
+
+LAYERS = 5  # that are drawn where config.layers names none
 
 
 def run(
@@ -103,6 +107,32 @@ def check_channels(layer: str, channels: Sequence[int], shape: Sequence[int]) ->
     for channel in channels:
         if not 0 <= channel < shape[-1]:
             raise UserError(f"layer {layer} has no channel {channel}: it has 0 to {shape[-1] - 1}")
+
+
+def channel_numbers(text: str) -> list[int]:
+    """The numbers that config.channels has, parted by commas.
+
+    >>> channel_numbers("3, 17")
+    [3, 17]
+
+    Raises:
+      UserError: one is no number.
+    """
+    parts = patterns(text)
+    for part in parts:
+        if not part.isdecimal():
+            raise UserError(f"config.channels is {text!r}: {part!r} is no number of a feature map")
+    return [int(part) for part in parts]
+
+
+def spread(names: Sequence[str]) -> list[str]:
+    """Up to `LAYERS` of the names, evenly spread, the first and the last among them.
+
+    >>> spread(["conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc7", "fc8", "fc9"])
+    ['conv1', 'conv3', 'conv5', 'fc7', 'fc9']
+    """
+    places = np.linspace(0, len(names) - 1, min(LAYERS, len(names))).round().astype(int)
+    return [names[place] for place in places]
 
 
 def class_number(name: str, class_names: Sequence[str]) -> int:

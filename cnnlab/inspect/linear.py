@@ -21,7 +21,7 @@ from cnnlab.inspect.layers import check_layers, run
 from cnnlab.inspect.subject import Subject
 from cnnlab.transfer import patterns
 
-MOST = 10_000  # examples that are learnt from, and tested on: more would take long, and tell little more
+MOST = 10_000  # examples at most that are learnt from, and tested on: more would take long, and tell little more
 
 
 def layer_features(
@@ -77,10 +77,13 @@ def figure(errors: Mapping[str, float], examples: int) -> Figure:
 
 
 def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
-    """The test error of a linear classifier on the features of each layer, or of config.layers."""
-    layers = patterns(options.layers)
-    train, train_labels = _features(subject, subject.examples(MOST, train=True), layers)
-    test, test_labels = _features(subject, subject.examples(MOST), layers)
+    """The test error of a linear classifier on the features of each layer, or of config.layers.
+
+    It learns from config.examples training pictures, and is tested on as many of the test set, at most `MOST`.
+    """
+    layers, most = patterns(options.layers), min(options.examples, MOST)
+    train, train_labels = _features(subject, subject.examples(most, train=True), layers)
+    test, test_labels = _features(subject, subject.examples(most), layers)
     errors = {}
     for name in train:
         errors[name] = linear_error(train[name], train_labels, test[name], test_labels)

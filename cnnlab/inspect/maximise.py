@@ -21,7 +21,7 @@ from cnnlab import figures
 from cnnlab.data.draws import Number
 from cnnlab.errors import UserError
 from cnnlab.inspect.features import strongest
-from cnnlab.inspect.layers import check_channels, check_layers, class_number, run, shapes
+from cnnlab.inspect.layers import channel_numbers, check_channels, check_layers, class_number, run, shapes
 from cnnlab.inspect.patches import cut, field_boxes
 from cnnlab.inspect.subject import Subject
 from cnnlab.rngs import stream_key
@@ -231,7 +231,7 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
         return {"maximise": _of_classes(subject, patterns(options.labels), found)}
     known, layers = shapes(subject.model, subject.variables, subject.x), patterns(options.layers)
     check_layers(layers, known)
-    channels = _channels(options.channels)
+    channels = channel_numbers(options.channels)
     for layer in layers:
         check_channels(layer, channels, known[layer])
     return {f"maximise_{layer.replace('/', '_')}": _of_maps(subject, layer, channels, found) for layer in layers}
@@ -273,11 +273,3 @@ def _tiles(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str) 
         axes.axis("on")
         axes.set(xticks=[], yticks=[])
     return drawn
-
-
-def _channels(text: str) -> list[int]:
-    parts = patterns(text)
-    for part in parts:
-        if not part.isdecimal():
-            raise UserError(f"config.channels is {text!r}: {part!r} is no number of a feature map")
-    return [int(part) for part in parts]

@@ -19,7 +19,7 @@ from matplotlib.patches import Patch, Rectangle
 from ml_collections import ConfigDict
 
 from cnnlab.errors import UserError
-from cnnlab.inspect.layers import check_channels, check_layers, class_number, maps_of, run, shapes
+from cnnlab.inspect.layers import channel_numbers, check_channels, check_layers, class_number, maps_of, run, shapes
 from cnnlab.inspect.masks import covered, paint, seen_window
 from cnnlab.inspect.subject import Subject
 from cnnlab.transfer import patterns
@@ -328,16 +328,12 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
 
 def _feature_map(subject: Subject, options: ConfigDict) -> tuple[str, int | None]:
     """The layer and the channel that the options name; no channel: the strongest of each picture."""
-    layers, channels = patterns(options.layers), patterns(options.channels)
+    layers, channels = patterns(options.layers), channel_numbers(options.channels)
     for field, given in (("layers", layers), ("channels", channels)):
         if len(given) > 1:
-            raise UserError(f"config.{field} names {len(given)}: {', '.join(given)}; occlusion maps one")
+            raise UserError(f"config.{field} names {len(given)}: {', '.join(map(str, given))}; occlusion maps one")
     found = shapes(subject.model, subject.variables, subject.x)
     check_layers(layers, found)
     layer = (layers or last_features(found))[0]
-    if not channels:
-        return layer, None
-    if not channels[0].isdecimal():
-        raise UserError(f"config.channels is {channels[0]!r}; it must be the number of a feature map of {layer}")
-    check_channels(layer, [int(channels[0])], found[layer])
-    return layer, int(channels[0])
+    check_channels(layer, channels, found[layer])
+    return layer, channels[0] if channels else None

@@ -57,7 +57,7 @@ class Subject:
         if self.files:
             return {"image": np.stack([self.experiment.read_picture(file) for file in self.files])}
         source = self.experiment.test_data()
-        return source.batch(_spread(source, self.count))
+        return _readable(source.batch(_spread(source, self.count)))
 
     @property
     def pictures(self) -> UInt8[np.ndarray, "n h w c"]:
@@ -104,13 +104,21 @@ class Subject:
     def examples(self, most: int, train: bool = False) -> Iterator[dict[str, np.ndarray]]:
         """Up to `most` examples of the test or the training set, spread evenly over it, in batches.
 
-        Each batch has "index" beside the source's fields; the last may be shorter.
+        Each batch has "index" beside the source's fields; the last may be shorter, and one with pictures that cannot be
+        read, which are left out.
         """
         source = self.experiment.train_data() if train else self.experiment.test_data()
         places, size = _spread(source, most), self.experiment.eval_batch_size
         for start in range(0, len(places), size):
             index = places[start : start + size]
-            yield {"index": index, **source.batch(index)}
+            yield _readable({"index": index, **source.batch(index)})
+
+
+def _readable(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The examples of a source's batch that are there: in place of others it has blank pictures, and says so."""
+    if "mask" not in batch:
+        return batch
+    return {name: array[batch["mask"] > 0] for name, array in batch.items() if name != "mask"}
 
 
 def _spread(source: Source, most: int) -> Int[np.ndarray, " n"]:

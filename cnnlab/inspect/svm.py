@@ -6,7 +6,7 @@ a network of the discriminator's layers that learns from the same labels (sectio
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -114,23 +114,22 @@ def svm_error(
     train_labels: Int[np.ndarray, " n"],
     test: Float[np.ndarray, "m d"],
     test_labels: Int[np.ndarray, " m"],
-    c: float | None = None,
 ) -> float:
     """The test error, as a fraction, of a linear L2-SVM: one class against the rest, the greatest margin wins.
+
+    What an error costs beside the weights' length is what `choose_c` finds.
 
     Args:
       train, train_labels: what is learnt from.
       test, test_labels: what is tested on.
-      c: what an error costs beside the weights' length; None: what `choose_c` finds.
 
     >>> x, labels = np.array([[0.0], [0.1], [1.0], [1.1]], np.float32), np.array([0, 0, 1, 1])
-    >>> svm_error(x, labels, x, np.array([0, 0, 1, 0]), c=1.0)
+    >>> svm_error(x, labels, x, np.array([0, 0, 1, 0]))
     0.25
     """
-    c = choose_c(train, train_labels) if c is None else c
     x, classes = jnp.asarray(train, jnp.float32), np.unique(train_labels)
-    weights = fit(x, _targets(train_labels, classes), c)
-    return _error(weights, jnp.asarray(test, jnp.float32), test_labels, classes)
+    machine = fit(x, _targets(train_labels, classes), choose_c(train, train_labels))
+    return _error(machine, jnp.asarray(test, jnp.float32), test_labels, classes)
 
 
 def choose_c(
@@ -268,9 +267,10 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     if adversaries:
         classifier = model.clone(outputs=len(subject.experiment.train_data().class_names))
         ways["its layers, supervised"] = (lambda x: x, functools.partial(supervised_error, classifier))
+    pictures = [list(subject.examples(options.examples, train=part)) for part in (True, False)]  # read once for all
     errors = {}
     for name, (features, error_of) in ways.items():
-        train, test = (_examples(subject, features, options.examples, train=part) for part in (True, False))
+        train, test = (collect(features, _inputs(subject, batches), options.examples) for batches in pictures)
         errors[name] = error_of(*train, *test)
         print(f"{name:22} {train[0][0].size:8,} numbers  error {errors[name]:.2%}", flush=True)
     drawn = Figure(figsize=(6, 2.2), layout="constrained")
@@ -281,7 +281,7 @@ def draw(subject: Subject, options: ConfigDict) -> dict[str, Figure]:
     return {"svm": drawn}
 
 
-def _examples(subject: Subject, features: Callable, most: int, train: bool) -> tuple[np.ndarray, np.ndarray]:
+def _inputs(subject: Subject, batches: Iterable[Mapping[str, np.ndarray]]) -> Iterator[tuple[Array, np.ndarray]]:
+    """The network's input and the labels, batch by batch."""
     preprocess = subject.experiment.task.preprocess
-    batches = ((preprocess(jnp.asarray(b["image"])), b["label"]) for b in subject.examples(most, train=train))
-    return collect(features, batches, most)
+    return ((preprocess(jnp.asarray(batch["image"])), batch["label"]) for batch in batches)

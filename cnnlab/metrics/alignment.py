@@ -25,15 +25,15 @@ def pair_scores(
     >>> pair_scores([np.array([[1.0, 0.0], [0.0, 2.0]])], [np.array([[1.0, 1.0], [3.0, 0.0]])])
     array([[5.]])
     """
-    spoken = np.concatenate(words)
-    found = np.zeros((len(regions), len(words)), spoken.dtype)
-    for part in blocks(len(regions), len(spoken) * max(map(len, regions))):
-        products = np.concatenate(regions[part]) @ spoken.T
+    seen = np.concatenate(regions)
+    found = np.zeros((len(regions), len(words)), seen.dtype)
+    for part in blocks(len(words), len(seen) * max(map(len, words))):
+        products = seen @ np.concatenate(words[part]).T
         if kind == "sum":
-            best = np.add.reduceat(np.maximum(products, 0), _starts(regions[part]))
+            best = np.add.reduceat(np.maximum(products, 0), _starts(regions))
         else:
-            best = np.maximum.reduceat(products, _starts(regions[part]))
-        found[part] = np.add.reduceat(best, _starts(words), 1)
+            best = np.maximum.reduceat(products, _starts(regions))
+        found[:, part] = np.add.reduceat(best, _starts(words[part]), 1)
     return found
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cnnlab.metrics.coco_scores import Judged, coco_scores, has_coco_tool
+from cnnlab.metrics.localisation import PLACED
 
 RIGHT, WRONG, NEITHER = 1, 0, -1  # verdicts on a finding
-PLACED = 0.5  # IoU from which a finding is in the right place
 NEAR = 0.1  # IoU from which it is badly placed and not out of thin air (Hoiem et al. 2012, "Diagnosing error")
 KINDS = {
     "missed": "objects that nothing was found on",

@@ -14,7 +14,7 @@ from cnnlab.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Sums over examples, in float64, that can be added up batch by batch.
+    """Where examples lie and how they scatter, in float64.
 
     Attributes:
       count: how many examples.
@@ -25,13 +25,6 @@ class Moments:
     count: int
     mean: Float[np.ndarray, " d"]
     scatter: Float[np.ndarray, "d d"]
-
-    def __add__(self, other: "Moments") -> "Moments":
-        """The moments of both sets together."""
-        count, apart = self.count + other.count, other.mean - self.mean
-        # About the means and not about 0, where large means would leave nothing of small variances.
-        between = np.outer(apart, apart) * (self.count * other.count / count)
-        return Moments(count, self.mean + apart * (other.count / count), self.scatter + other.scatter + between)
 
     @property
     def covariance(self) -> Float[np.ndarray, "d d"]:
@@ -48,8 +41,7 @@ class Moments:
 def moments(features: Float[Array | np.ndarray, "n d"]) -> Moments:
     """Of some examples.
 
-    >>> batches = np.array([[0.0], [2.0]]), np.array([[4.0], [6.0]])
-    >>> found = moments(batches[0]) + moments(batches[1])
+    >>> found = moments(np.array([[0.0], [2.0], [4.0], [6.0]]))
     >>> found.count, found.mean.tolist(), found.covariance.round(4).tolist()
     (4, [3.0], [[6.6667]])
     """

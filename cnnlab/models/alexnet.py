@@ -1,8 +1,9 @@
 """AlexNet: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", 2012.
 
 Two columns of a half of the maps each, on a GPU each, that see each other in conv3 and the fully connected layers only:
-60,965,224 parameters. `variant="one_column"` is Krizhevsky's "One weird trick", 2014, whose weights are published:
-61,100,840 parameters, other widths, no normalisation, zero biases.
+60,965,224 parameters. `variant="one_column"` is torchvision's form of the net of Krizhevsky's "One weird trick", 2014,
+for which there are published weights: 61,100,840 parameters, other widths; the normalisation and the biases that begin
+at 1 are left out.
 """
 
 import flax.linen as nn

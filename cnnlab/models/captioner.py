@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cnnlab.data.text import START
 from cnnlab.ops.beam_search import Step, beam_search
@@ -239,7 +239,7 @@ def sample(
     model: Net,
     variables: Any,
     features: Float[Array, "n f"],
-    key: Array,
+    keys: Key[Array, " n"],
     start: int,
     end: int,
     length: int,
@@ -249,16 +249,18 @@ def sample(
 
     Args:
       model, variables, features, start, end, length: see `describe`.
-      key: of the draw.
+      keys: of the draws, one a picture: what is said of it depends neither on the others nor on how many there are.
       temperature: logits are divided by it for the draw: under 1 likelier words, over 1 odder ones.
     """
     step = stepper(model, variables)
     count = len(features)
 
-    def extend(kept: tuple, own: Array) -> tuple[tuple, Array]:
+    def extend(kept: tuple, place: Array) -> tuple[tuple, Array]:
         carry, last, score, ended = kept
         carry, logs = step(carry, last)
-        word = jnp.where(ended, end, jax.random.categorical(own, logs / temperature)).astype(jnp.int32)
+        own = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
+        drawn = jax.vmap(jax.random.categorical)(own, logs / temperature)
+        word = jnp.where(ended, end, drawn).astype(jnp.int32)
         gained = jnp.take_along_axis(logs, word[:, None], 1)[:, 0]
         return (carry, word, score + jnp.where(ended, 0.0, gained), ended | (word == end)), word
 
@@ -268,5 +270,5 @@ def sample(
         jnp.zeros(count),
         jnp.zeros(count, bool),
     )
-    (_, _, score, _), words = jax.lax.scan(extend, first, jax.random.split(key, length))
+    (_, _, score, _), words = jax.lax.scan(extend, first, jnp.arange(length))
     return words.T, score

@@ -165,6 +165,7 @@ class InceptionV3(nn.Module):
     Attributes:
       num_classes: number of outputs.
       auxiliary: whether the head beside 6e exists.
+      dropout: share of units dropped before the last layer in training: 0.2 in the authors' code, 0.5 in torchvision's.
       axis_name: of the devices that batch normalisation spans; None: each device by itself.
       dtype: of the computation; parameters are float32.
 
@@ -177,6 +178,7 @@ class InceptionV3(nn.Module):
 
     num_classes: int = 1000
     auxiliary: bool = True
+    dropout: float = 0.5
     axis_name: str | None = None
     dtype: DTypeLike | None = None
 
@@ -202,6 +204,6 @@ class InceptionV3(nn.Module):
             x = Mixed(branches, name in ("Mixed_6a", "Mixed_7a"), **shared, name=name)(x, train=train)
             if name == "Mixed_6e" and (heads or (self.auxiliary and self.is_initializing())):
                 beside.append(Auxiliary(self.num_classes, **shared, name="AuxLogits")(x, train=train))
-        x = Dropout(0.5, name="dropout")(jnp.mean(x, (1, 2)), train=train)
+        x = Dropout(self.dropout, name="dropout")(jnp.mean(x, (1, 2)), train=train)
         logits = nn.Dense(self.num_classes, kernel_init=INIT, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
         return (logits, *beside) if heads else logits

@@ -15,6 +15,7 @@ from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.pooling import AvgPool, MaxPool
+from cnnlab.ops.whitening import Whitening
 
 # By group: the first filter's size, stride and padding, and the maps of it and of the two 1×1 layers after it
 # (None: the number of classes).
@@ -37,6 +38,7 @@ class NiN(nn.Module):
       num_classes: number of outputs.
       dropout: share of units dropped in training: after each pooling layer of "cifar", before the last group of
         "imagenet".
+      whiten: whiten the input first; the layer is "whitening".
       dtype: of the computation; parameters are float32.
 
     Layers are conv1, cccp1, cccp2, pool1, conv2, cccp3, … in the authors' naming ("cascaded cross-channel parametric
@@ -49,6 +51,7 @@ class NiN(nn.Module):
     form: str = "cifar"
     num_classes: int = 10
     dropout: float = 0.5
+    whiten: bool = False
     dtype: DTypeLike | None = None
 
     @nn.compact
@@ -56,6 +59,8 @@ class NiN(nn.Module):
         if self.form not in GROUPS:
             raise UserError(f'the form of NiN is "{self.form}"; it must be "cifar" or "imagenet"')
         cifar, groups = self.form == "cifar", GROUPS[self.form]
+        if self.whiten:
+            x = Whitening(name="whitening")(x)
         init = nn.initializers.normal(0.05 if cifar else 0.01)
         for number, (size, stride, padding, maps) in enumerate(groups, 1):
             names = (f"conv{number}", f"cccp{2 * number - 1}", f"cccp{2 * number}")

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
 from cnnlab.models.maps import Maps, check_maps, chosen
-from cnnlab.models.resnet_cifar import HE, shortcut_a
+from cnnlab.models.resnet_cifar import HE, LINEAR, shortcut_a
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
@@ -164,4 +164,4 @@ class ResNet(nn.Module):
             if (maps := chosen(self, found)) is not None:
                 return maps
         x = jnp.mean(x, (1, 2))
-        return nn.Dense(self.num_classes, kernel_init=HE, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
+        return nn.Dense(self.num_classes, kernel_init=LINEAR, dtype=self.dtype, name="fc")(x).astype(jnp.float32)

@@ -16,8 +16,10 @@ from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
 from cnnlab.ops.repeat import repeat
 
-# Keeps the size of signals through rectifiers: N(0, 2 / (outputs of a filter's size)), as in the authors' code.
+# Of convolutions, keeps the size of signals through rectifiers: N(0, 2 / (outputs of a filter's size)), as in the
+# authors' code; of the classifier uniform in ±1/√inputs, as there. HE would begin few classes with a loss of 10 nats.
 HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+LINEAR = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def shortcut_a(x: Float[Array, "n h w c"], features: int, stride: int) -> Float[Array, "n h2 w2 k"]:
@@ -96,4 +98,4 @@ class ResNetCifar(nn.Module):
             )
             x = repeat(others, first(x, train=train), train=train)
         x = jnp.mean(x, (1, 2))
-        return nn.Dense(self.num_classes, kernel_init=HE, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
+        return nn.Dense(self.num_classes, kernel_init=LINEAR, dtype=self.dtype, name="fc")(x).astype(jnp.float32)

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
-from cnnlab.models.resnet_cifar import HE, shortcut_a
+from cnnlab.models.resnet_cifar import HE, LINEAR, shortcut_a
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
@@ -115,5 +115,5 @@ class RiR(nn.Module):
                 block = RiRBlock(width, stride, **shared, name=f"conv{stage}_{number}")
                 residual, transient = block(residual, transient, train=train)
         x = jnp.concatenate([residual, transient], -1)
-        x = Conv(self.num_classes, 1, kernel_init=HE, dtype=self.dtype, name="classifier")(x)
+        x = Conv(self.num_classes, 1, kernel_init=LINEAR, dtype=self.dtype, name="classifier")(x)
         return jnp.mean(x, (1, 2)).astype(jnp.float32)

@@ -19,7 +19,8 @@ from cnnlab.ops.lrn import LRN
 from cnnlab.ops.pooling import MaxPool
 
 WIDTHS = (64, 128, 256, 512, 512)  # of the five groups of layers, each followed by a pooling layer
-# Weights at the start; biases begin at 0. The deep configurations learn from N(0, 0.01) only when they begin with A's
+# Weights at the start; biases begin at 0. The deviation is AlexNet's 0.01: the paper writes of a variance of 0.01, with
+# which signals grow tenfold in some layers. The deep configurations learn from "normal" only when they begin with A's
 # trained layers; Glorot's and Bengio's weights, as the paper found later (section 3.1), spare them that.
 INITIALISERS = {"normal": nn.initializers.normal(0.01), "glorot": nn.initializers.glorot_uniform()}
 # Filter sizes by group.

@@ -6,6 +6,8 @@ All sizes are in pixels along one dimension; a network's two dimensions are comp
 from dataclasses import dataclass
 from fractions import Fraction
 
+INPUT = "cnnlab input"  # `checkpoint_name` of an array whose elements count as the network's pixels
+
 
 def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, *, floor: bool = False) -> int:
     """The number of outputs of a filter that slides over `size` pixels: O = (W − K + 2P)/S + 1.

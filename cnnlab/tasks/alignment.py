@@ -98,14 +98,15 @@ class SentenceAlignment:
         n, each = words.shape[:2]
         sentences = words.reshape(n * each, *words.shape[2:])
         said = mask_of(bare(batch)[1], words.shape[2]).reshape(n * each, -1)
-        owner = batch["position"]
-        all_regions, all_there, all_sentences, all_said, all_owners = self._gathered(
-            (regions, there, sentences, said, owner)
+        place, picture = batch["position"], batch["index"]
+        all_regions, all_there, all_sentences, all_said, all_places, all_pictures = self._gathered(
+            (regions, there, sentences, said, place, picture)
         )
         of_sentences = scores(regions, there, all_sentences, all_said, self.kind)
         of_pictures = scores(all_regions, all_there, sentences, said, self.kind).reshape(-1, n, each)
-        own = jnp.take_along_axis(of_pictures, jnp.argmax(all_owners[:, None] == owner, 0)[None, :, None], 0)[0]
-        wrong = all_owners[:, None] != owner
+        own = jnp.take_along_axis(of_pictures, jnp.argmax(all_places[:, None] == place, 0)[None, :, None], 0)[0]
+        # A batch may have a picture twice, at the end of an epoch or in place of one that cannot be read.
+        wrong = all_pictures[:, None] != picture
         wrong_sentences = jnp.repeat(wrong.T, each, 1) & all_said.any(-1)
         real = said.any(-1).reshape(n, each)
         loss = ranking_loss(own, of_sentences, of_pictures, wrong_sentences, wrong, real, self.margin)

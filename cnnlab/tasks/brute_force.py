@@ -26,8 +26,8 @@ from cnnlab.state import TrainState
 from cnnlab.tasks import supervised
 from cnnlab.tasks.box_search import all_boxes, drawn, field, judged, step_of, window
 from cnnlab.tasks.classification import cross_entropy
+from cnnlab.tasks.localisation import GUESSES, Localisation
 
-GUESSES = 5  # classes of a picture that are told in a prediction
 SHOWN = 24  # pictures on a sheet
 SEARCHED = 4  # pictures whose scores at all places are drawn
 
@@ -72,6 +72,8 @@ class BruteForce:
     init = supervised.init
     init_optimizer = supervised.init_optimizer
     train_step = supervised.train_step
+    describe = Localisation.describe
+    say = Localisation.say
 
     def loss_fn(
         self, params: PyTree, model_state: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
@@ -155,25 +157,6 @@ class BruteForce:
             "probability": jax.nn.sigmoid(score),
             "boxes": box_ops.scale(boxes, size, batch["original"]),
         }
-
-    def describe(self, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-        """The likeliest classes of each picture, best first, their boxes and probabilities, for people and JSON."""
-        return [
-            {
-                "classes": [self.class_names[k] for k in classes],
-                "probabilities": [float(p) for p in probability],
-                "boxes": [[round(float(x), 2) for x in box] for box in boxes],
-            }
-            for classes, probability, boxes in zip(
-                outputs["classes"], outputs["probability"], outputs["boxes"], strict=True
-            )
-        ]
-
-    def say(self, row: Mapping[str, Any]) -> str:
-        """One of `describe`'s rows as a line: the likeliest class with its box, then the others."""
-        named = [f"{c} {p:.1%}" for c, p in zip(row["classes"], row["probabilities"], strict=True)]
-        corners = " ".join(f"{x:.0f}" for x in row["boxes"][0])
-        return "  ".join([f"{named[0]} at {corners}", *named[1:]])
 
     def draw(self, state: TrainState, metrics: BoxedMetrics, source: Source) -> dict[str, Figure]:
         """The figures of a finished evaluation: confusions, chosen boxes, the surest mistakes, scores at all places."""

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Real, UInt8
 from matplotlib.figure import Figure
 
 from cnnlab import caption_figures
-from cnnlab.data.augment import Augment
+from cnnlab.data.augment import Augment, keys_of
 from cnnlab.data.canvas import cropped
 from cnnlab.data.source import Source
 from cnnlab.data.text import END, START, Vocabulary, drawn_sentences, mask_of
@@ -140,12 +140,15 @@ class Captioning:
         logits = self.model.apply(state.variables, features, tokens[..., :-1], method=CaptionNet.logits_of)
         return sentence_losses(logits, tokens, batch["length"])
 
-    def _said(self, state: TrainState, features: Float[Array, "n f"]) -> dict[str, Array]:
-        """The sentences that are searched for or drawn, and their log-probabilities; see `predict_step`."""
+    def _said(self, state: TrainState, features: Float[Array, "n f"], index: Int[Array, " n"]) -> dict[str, Array]:
+        """The sentences that are searched for or drawn, and their log-probabilities; see `predict_step`.
+
+        A draw depends on the picture's `index` alone, not on how many devices share the work.
+        """
         most = self.words + 1
         if self.temperature:
-            key = jax.random.key(0)
-            tokens, score = sample(self.model, state.variables, features, key, START, END, most, self.temperature)
+            keys = keys_of(jax.random.key(0), index)
+            tokens, score = sample(self.model, state.variables, features, keys, START, END, most, self.temperature)
             return {"tokens": tokens[:, None], "log_probability": score[:, None]}
         tokens, scores = describe(self.model, state.variables, features, START, END, most, self.beam)
         return {"tokens": tokens, "log_probability": scores}
@@ -156,7 +159,7 @@ class Captioning:
         """
         features = self.features(state, batch)
         if "tokens" not in batch:
-            return self._said(state, features)
+            return self._said(state, features, jnp.arange(len(features)))
         losses, _ = self._losses(state, features, batch)
         return {"tokens": batch["tokens"][..., 1:], "log_probability": -losses}
 
@@ -171,7 +174,7 @@ class Captioning:
             "index": batch["index"],
             "loss": losses.sum(-1),
             "words": words.sum(-1),
-            "tokens": self._said(state, features)["tokens"][:, 0],
+            "tokens": self._said(state, features, batch["index"])["tokens"][:, 0],
         }
 
     def metrics(self) -> CaptionMetrics:

@@ -77,6 +77,7 @@ class Classification:
       frozen: patterns of layers that stay as they are, their batch statistics too; see `transfer.py`.
       accumulate: parts that a device's share of a batch is computed in; see `make_train_step`.
       views: stored pictures → the views of each to average over in testing; see `data/crops.py`. None: as it is.
+      resize: what larger stored pictures are scaled to before their parts are cut out in testing; 0: nothing.
       uncropped: as `preprocess` but without its crop, for testing on whole pictures; None where it has none.
     """
 
@@ -92,6 +93,7 @@ class Classification:
     frozen: tuple[str, ...] = ()
     accumulate: int = 1
     views: Callable[[UInt8[Array, "n *squares h w c"]], Views] | None = None
+    resize: int = 0
     uncropped: Callable[[UInt8[Array, "n h w c"]], Float[Array, "n h w c"]] | None = None
 
     init = supervised.init
@@ -162,7 +164,8 @@ class Classification:
             "label": label,
             "predicted": predicted,
             "probability": jnp.take_along_axis(probabilities, predicted[:, None], 1)[:, 0],
-            "loss": self.loss(logits, label),
+            # With views these are logarithms of mean probabilities, of which other losses make no sense.
+            "loss": (self.loss if self.views is None else cross_entropy)(logits, label),
             # How many classes score above the true one: 0 is right, under 5 is right among five.
             "rank": jnp.sum(logits > own, -1),
         }

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from cnnlab import box_figures
 from cnnlab.data.augment import Augment, keys_of
-from cnnlab.data.canvas import cropped
+from cnnlab.data.canvas import cropped, placed
 from cnnlab.data.source import Source
 from cnnlab.metrics.coco_scores import Judged
 from cnnlab.metrics.detection import DetectionMetrics
@@ -288,10 +288,9 @@ class Detection:
     def sure(self, picture: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> dict[str, Any]:
         """The findings of 50 % or more of `describe`'s row, their boxes in pixels of the picture as it was read."""
         sure = [i for i, score in enumerate(row["scores"]) if score >= SURE]
-        (down, across) = picture["size"] / picture["original"]
         boxes = np.array([row["boxes"][i] for i in sure], np.float32).reshape(-1, 4)
         return {
-            "boxes": boxes * np.array([across, down, across, down], np.float32),
+            "boxes": placed(boxes, picture["size"] / picture["original"], len(sure)),
             "classes": [row["classes"][i] for i in sure],
             "scores": [row["scores"][i] for i in sure],
         }

@@ -89,10 +89,10 @@ class GAN:
         """A fresh state; of `batch` only the shape of "image" counts."""
         variables = dict(self.model.init(rng, self.preprocess(batch["image"][:1]), train=False))
         params = variables.pop("params")
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params))
+        return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params, variables))
 
-    def init_optimizer(self, params: PyTree) -> dict[str, optax.OptState]:
-        """Both optimizers' states before the first step."""
+    def init_optimizer(self, params: PyTree, model_state: PyTree) -> dict[str, optax.OptState]:
+        """Both optimizers' states before the first step; batch statistics are not averaged."""
         generators, discriminators = sides(params)
         return {
             "generator": self.generator_optimizer.init(generators),
@@ -270,9 +270,13 @@ class GAN:
         return found
 
     def predict_step(self, state: TrainState, batch: Mapping[str, Array]) -> Float[Array, "n 2"]:
-        """The probability that each picture is real, and that it is counterfeit, in the discriminators' opinion."""
-        label = jnp.zeros(len(batch["image"]), jnp.int32) if self.class_names else None
-        real = jax.nn.sigmoid(self._logits(state, self.preprocess(batch["image"]), label)).mean(-1)
+        """The probability that each picture is real, and that it is counterfeit, in the discriminators' opinion.
+
+        Those that are told the class judge each picture as one of every class; the greatest probability counts.
+        """
+        n, x = len(batch["image"]), self.preprocess(batch["image"])
+        labels = [jnp.full(n, k) for k in range(len(self.class_names))] or [None]
+        real = jnp.stack([jax.nn.sigmoid(self._logits(state, x, label)).mean(-1) for label in labels]).max(0)
         return jnp.stack([real, 1 - real], -1)
 
     def describe(self, outputs: Float[np.ndarray, "n 2"]) -> list[dict[str, Any]]:
@@ -306,7 +310,8 @@ class GAN:
             **metrics.draw(),
         }
 
-    def _interpolations(self, state: TrainState, rows: int = 6, columns: int = 10) -> Figure:
+    def _interpolations(self, state: TrainState) -> Figure:
+        rows, columns = 6, 10
         keys, label = self.fixed(rows + 1)
         share = jnp.linspace(0, 1, columns)
         ways = []

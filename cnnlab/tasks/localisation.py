@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Real
 from matplotlib.figure import Figure
 
 from cnnlab import box_figures, figures, localisation_figures
+from cnnlab.data import canvas
 from cnnlab.data.augment import Augment
-from cnnlab.data.canvas import cropped
 from cnnlab.data.source import Source
 from cnnlab.metrics.localisation import LocalisationMetrics
 from cnnlab.ops import boxes as box_ops
@@ -202,7 +202,7 @@ class Localisation:
         """A picture that was read for prediction with its likeliest class's box, at the size that it was read at."""
         shown = _first(picture, row)
         return box_figures.picture_figure(
-            cropped(picture), shown["boxes"], shown["classes"], shown["scores"], self.class_names
+            canvas.cropped(picture), shown["boxes"], shown["classes"], shown["scores"], self.class_names
         )
 
     def draw_predictions(
@@ -211,7 +211,11 @@ class Localisation:
         """A contact sheet of pictures with their likeliest classes' boxes."""
         shown = [_first(picture, row) for picture, row in zip(pictures[:SHEET], rows, strict=False)]
         return box_figures.boxes_sheet(
-            [cropped(picture) for picture in pictures[:SHEET]], names[:SHEET], shown, self.class_names, "Predictions"
+            [canvas.cropped(picture) for picture in pictures[:SHEET]],
+            names[:SHEET],
+            shown,
+            self.class_names,
+            "Predictions",
         )
 
 
@@ -227,6 +231,5 @@ def _sides(shape: tuple[int, int]) -> Float[Array, "4"]:
 
 def _first(picture: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> dict[str, Any]:
     """The likeliest finding of a row, its box in pixels of the picture as it was read."""
-    down, across = picture["size"] / picture["original"]
-    boxes = np.array(row["boxes"][:1], np.float32) * np.array([across, down, across, down], np.float32)
+    boxes = canvas.placed(np.array(row["boxes"], np.float32), picture["size"] / picture["original"], 1)
     return {"boxes": boxes, "classes": row["classes"][:1], "scores": row["scores"][:1]}

@@ -19,7 +19,7 @@ from cnnlab.state import TrainState
 from cnnlab.tasks import detection_losses as losses
 from cnnlab.tasks.detection import Detection
 
-CODE = (1.0, 1.0, 1.0, 1.0)  # the regressions' targets are as in the paper's appendix C
+CODE = (1.0, 1.0, 1.0, 1.0)  # `Rules.code` with which the regressions' targets are those of the paper's appendix C
 NORM = 20.0  # mean length that features are scaled to for the SVMs, as in the paper's own program
 C = 1e-3  # of the SVMs, likewise
 NEGATIVE = 0.3  # IoU with all objects of a class below which a proposal is a negative of its SVM (section 2.3)
@@ -27,6 +27,7 @@ PAIRED = 0.6  # IoU with an object from which a proposal is regressed to it (app
 RIDGE = 1000.0  # λ of the regressions
 HARD, EASY = -1.0, -1.2  # margins above which a negative is taken up, and below which it is dropped again
 NEW = 2000  # negatives taken up after which the SVMs are fitted anew
+FEW = 20  # proposals of a picture whose features' mean length is taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,8 @@ def fit(
 
     Each class has a linear SVM: its objects against proposals that overlap none of them by 0.3 or more. Of these only
     the hard ones are kept, found picture by picture with the SVM of those before. And each has a ridge regression from
-    features of proposals to the objects that they overlap by 0.6 or more.
+    features of proposals to the objects that they overlap by 0.6 or more. An object that is to be ignored is no
+    example of either, and what overlaps it is no negative.
 
     Args:
       task: with the net.
@@ -107,9 +109,9 @@ def fit(
     for batch in batches():
         of_objects, of_proposals = (np.asarray(part) for part in features(state, _only_boxes(batch)))
         for i in np.flatnonzero(batch["mask"] > 0):
-            for k, vector in zip(batch["label"][i], of_objects[i], strict=True):
-                if k >= 0:
-                    positives[k].append(vector)
+            taught = (batch["label"][i] >= 0) & ~batch["ignored"][i]
+            for k, vector in zip(batch["label"][i][taught], of_objects[i][taught], strict=True):
+                positives[k].append(vector)
             there = _have_area(batch["proposals"][i, : of_proposals.shape[1]])
             norms += np.linalg.norm(of_proposals[i][there], axis=-1).tolist()
     scale = max(float(np.mean(norms)), 1e-6) / NORM
@@ -120,7 +122,8 @@ def fit(
         vectors = np.asarray(features(state, batch)[1]) / scale
         for i in np.flatnonzero(batch["mask"] > 0):
             there = _have_area(batch["proposals"][i])
-            _learn(svms, ridges, vectors[i][there], batch["proposals"][i][there], batch["boxes"][i], batch["label"][i])
+            truth = tuple(batch[name][i] for name in ("boxes", "label", "ignored"))
+            _learn(svms, ridges, vectors[i][there], batch["proposals"][i][there], truth, task.rules.code)
     for svm in svms:
         svm.fit()
     judges = {
@@ -134,29 +137,44 @@ def fit(
     return dataclasses.replace(state, model_state={**state.model_state, "judges": {"judges": judges}})
 
 
-def _only_boxes(batch: Mapping[str, np.ndarray], proposals: int = 20) -> dict[str, np.ndarray]:
+def _only_boxes(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The batch with few proposals: where the objects are what is looked at."""
-    return {**batch, "proposals": batch["proposals"][:, :proposals]}
+    return {**batch, "proposals": batch["proposals"][:, :FEW]}
 
 
 def _have_area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2:] > boxes[:, :2]).all(-1)
 
 
-def _learn(svms, ridges, vectors: np.ndarray, regions: np.ndarray, boxes: np.ndarray, label: np.ndarray) -> None:
-    """Takes up what one picture's proposals teach."""
-    real = label >= 0
-    shared = overlaps(regions.astype(np.float64), boxes[real].astype(np.float64))
+def _learn(
+    svms,
+    ridges,
+    vectors: np.ndarray,
+    regions: np.ndarray,
+    truth: tuple[np.ndarray, np.ndarray, np.ndarray],
+    code: tuple[float, ...],
+) -> None:
+    """Takes up what one picture's proposals teach.
+
+    Args:
+      svms, ridges: of each class.
+      vectors, regions: the proposals' features, and where they lie.
+      truth: the picture's boxes, labels (−1: padding), and which are to be ignored.
+      code: weights of the regressions' targets; see `boxes.encode`.
+    """
+    boxes, label, ignored = truth
+    shared = overlaps(regions.astype(np.float64), boxes.astype(np.float64))
     for k, svm in enumerate(svms):
-        own = shared[:, label[real] == k]
-        svm.meet(vectors[own.max(1, initial=0.0) < NEGATIVE])
-    if not real.any():
+        svm.meet(vectors[shared[:, label == k].max(1, initial=0.0) < NEGATIVE])  # what is ignored is no negative either
+    taught = (label >= 0) & ~ignored
+    if not taught.any():
         return
+    boxes, label, shared = boxes[taught], label[taught], shared[:, taught]
     chosen, best = shared.argmax(1), shared.max(1)
     for k, ridge in enumerate(ridges):
-        mine = (best >= PAIRED) & (label[real][chosen] == k)
+        mine = (best >= PAIRED) & (label[chosen] == k)
         if mine.any():
-            targets = box_ops.encode(jnp.asarray(boxes[real][chosen[mine]]), jnp.asarray(regions[mine]), CODE)
+            targets = box_ops.encode(jnp.asarray(boxes[chosen[mine]]), jnp.asarray(regions[mine]), code)
             ridge.add(vectors[mine], np.asarray(targets))
 
 

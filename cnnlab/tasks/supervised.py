@@ -19,6 +19,7 @@ from cnnlab.data.augment import keys_of
 from cnnlab.data.canvas import within
 from cnnlab.errors import UserError
 from cnnlab.ops import forms
+from cnnlab.optim import averaging
 from cnnlab.state import TrainState
 from cnnlab.transfer import frozen_as_in_evaluation, merge_params, split_params
 
@@ -27,12 +28,15 @@ def init(self: Any, rng: Key[Array, ""], batch: Mapping[str, Array]) -> TrainSta
     """A fresh state; of `batch` only the shape of "image" counts."""
     variables = dict(self.model.init(rng, self.preprocess(batch["image"][:1]), train=False))
     params = variables.pop("params")
-    return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, variables, self.init_optimizer(params, variables))
 
 
-def init_optimizer(self: Any, params: PyTree) -> optax.OptState:
-    """The optimizer's state before the first step: of the trained parameters alone."""
-    return self.optimizer.init(split_params(params, self.frozen)[0])
+def init_optimizer(self: Any, params: PyTree, model_state: PyTree) -> optax.OptState:
+    """The optimizer's state before the first step: of the trained parameters alone.
+
+    Where it keeps moving averages, these begin with `params` and with the batch statistics of `model_state`.
+    """
+    return averaging(self.optimizer.init(split_params(params, self.frozen)[0]), model_state)
 
 
 def inputs(self: Any, batch: Mapping[str, Array]) -> Float[Array, "n h w c"]:
@@ -88,7 +92,7 @@ def make_train_step(
         means over the batch's examples. `rng` is the step's key, the same on every device: what is drawn must depend on
         `batch["position"]` too, or the devices' shares would get the same noise.
       optimizer: what turns mean gradients into updates; it is given the mean loss as `value`, for schedules that wait
-        for a plateau. Its state is that of the trained parameters alone.
+        for a plateau, and the new `model_state`, for averages. Its state is that of the trained parameters alone.
       frozen: patterns of layers that keep their parameters (see `transfer.py`); no gradient of them is computed.
       accumulate: parts that a device's share of the batch is computed in, one after the other, in less memory. Batch
         normalisation takes its statistics of each part.
@@ -113,7 +117,9 @@ def make_train_step(
 
         model_state, (grads, metrics) = _mean_over_parts(gradients, state.model_state, batch, accumulate)
         grads, model_state, metrics = reduce((grads, model_state, metrics))
-        updates, opt_state = optimizer.update(grads, state.opt_state, trained, value=metrics["loss"])
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, trained, value=metrics["loss"], model_state=model_state
+        )
         params = merge_params(optax.apply_updates(trained, updates), fixed)
         return TrainState(state.step + 1, params, model_state, opt_state), metrics
 
@@ -131,14 +137,21 @@ def _mean_over_parts(
             f"config.accumulate is {parts}: it must divide the {share} examples that a device has of a batch"
         )
     split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+
+    def add(carry: PyTree, part: dict[str, Array]) -> tuple[PyTree, None]:
+        model_state, sums = carry
+        model_state, results = gradients(model_state, part)
+        return (model_state, jax.tree.map(jnp.add, sums, results)), None
+
+    first = jax.tree.map(lambda x: x[0], split)
+    shapes = jax.eval_shape(gradients, model_state, first)[1]
+    carry = model_state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     if forms.loops():
-        model_state, results = lax.scan(gradients, model_state, split)
-        return model_state, jax.tree.map(lambda x: x.mean(0), results)
-    results = []
-    for i in range(parts):  # a CPU runs convolutions in a loop many times slower
-        # The barrier keeps the parts one after the other: side by side they would need the memory of all.
-        part = {name: x[i] for name, x in split.items()}
-        model_state, part, results = lax.optimization_barrier((model_state, part, results))
-        model_state, result = gradients(model_state, part)
-        results.append(result)
-    return model_state, jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), 0), *results)
+        carry, _ = lax.scan(add, carry, split)
+    else:
+        for i in range(parts):  # a CPU runs convolutions in a loop many times slower
+            # The barrier keeps the parts one after the other: side by side they would need the memory of all.
+            carry, part = lax.optimization_barrier((carry, jax.tree.map(lambda x, i=i: x[i], split)))
+            carry, _ = add(carry, part)
+    model_state, sums = carry
+    return model_state, jax.tree.map(lambda x: x / parts, sums)

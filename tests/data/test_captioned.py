@@ -11,7 +11,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from cnnlab.data import captioned, coco
 from cnnlab.data.captioned import Rules, choose
 from cnnlab.data.grammar import COUNTS, PLURALS, RELATIONS
-from cnnlab.data.sentences import description, is_true
+from cnnlab.data.sentences import LONGEST, description, is_true
 from cnnlab.data.shapes import COLOURS, SIZES
 from cnnlab.data.text import build
 from cnnlab.errors import UserError
@@ -62,6 +62,23 @@ def test_fewer_shapes(monkeypatch):
     assert {len(data.test().scene(i).things) for i in range(8)} == {1, 2}
     with pytest.raises(UserError, match=r"config\.words is 0: .* 1 or more where config\.cut is set"):
         Rules(48, cut=True)
+
+
+@pytest.mark.parametrize(("shapes", "tested", "least", "most"), [(1, 40, 20, 30), (2, 500, 400, 495)])
+def test_few_shapes_have_few_descriptions(shapes, tested, least, most, monkeypatch):
+    """Those that are tested are then as many as there are."""
+    monkeypatch.setattr(captioned, "DRAWN_TESTED", tested)
+    test = choose("shapes", Rules(32, distinct=True, shapes=shapes), "x", build([("a",)], 1)).test()
+    assert least < len(test) <= most
+    assert len({description(test.scene(i)) for i in range(len(test))}) == len(test)
+
+
+def test_how_long_sentences_are_where_that_is_known(tmp_path):
+    """A folder is not asked, as a run that goes on need not read it: sentences are then made as long as before."""
+    known = build([("a",)], 1)
+    assert choose("shapes", Rules(48), "x", known).longest == LONGEST
+    data = coco_folder(tmp_path)
+    assert choose(data, rules(), "x").longest == choose(data, rules(), "x", known).longest == 0
 
 
 def coco_folder(folder, train=("a red circle",), test=("a blue star",)):

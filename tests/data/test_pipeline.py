@@ -85,10 +85,11 @@ def test_a_batch_is_a_part_of_its_epochs_order():
 def test_a_train_batch_holds_its_examples_and_their_positions():
     batch = train_batch(numbers(10), 1, 2, 4, ALL)
     indices = batch_indices(1, 2, 4, 10)
-    assert set(batch) == {"image", "label", "position"}
+    assert set(batch) == {"image", "label", "position", "index"}
     assert batch["image"][:, 1, 1, 0].tolist() == indices.tolist()
     assert batch["label"].tolist() == (10 * indices).tolist()
     assert batch["position"].tolist() == [0, 1, 2, 3]
+    assert (batch["index"].tolist(), batch["index"].dtype) == (indices.tolist(), np.int32)
 
 
 @pytest.mark.parametrize("make", [lambda *args: train_batch(args[0], 1, *args[1:]), eval_batch])
@@ -114,6 +115,7 @@ def test_unreadable_pictures_are_replaced_by_the_first_readable_one():
     batch = train_batch(Damaged(8, (first, third)), 0, 0, 4, ALL)
     assert batch["label"].tolist() == [10 * second, 10 * second, 10 * second, 10 * fourth]
     assert batch["image"][:, 0, 0, 0].tolist() == [second, second, second, fourth]
+    assert batch["index"].tolist() == [second, second, second, fourth]
     assert batch["position"].tolist() == [0, 1, 2, 3]
     assert "mask" not in batch
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.data.preprocess import Convention, centre_crop, contrast_normalise, pad_and_scale
+from cnnlab.data.preprocess import Convention, centre_crop, contrast_normalise, pad_and_scale, rescale
 from cnnlab.errors import UserError
 
 
@@ -69,6 +69,21 @@ def test_a_convention_crops_then_normalises():
     convention = Convention(1, 3, (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
     pictures = jnp.arange(27, dtype=jnp.uint8).reshape(1, 3, 3, 3)
     np.testing.assert_allclose(convention.crop_and_normalise(pictures), [[[[12, 13, 14]]]], rtol=1e-6)
+
+
+def test_what_is_stored_larger_is_scaled_before_it_is_cropped():
+    convention = Convention(2, 4, (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
+    # 8×8 in blocks of 2×2: scaled to 4×4 the blocks' colours, but for the weight that neighbours have in them.
+    blocks = jnp.full((1, 8, 8, 3), 40, jnp.uint8).at[:, 2:6, 2:6].set(200)
+    found = np.asarray(convention.crop_and_normalise(blocks))
+    assert found.shape == (1, 2, 2, 3)
+    np.testing.assert_array_equal(found, np.asarray(rescale(blocks, 4))[:, 1:3, 1:3])
+    assert not np.array_equal(found, blocks[:, 3:5, 3:5])
+    for size in (3, 4):  # cut out already, or stored as it is tested
+        same = jnp.arange(size * size * 3, dtype=jnp.uint8).reshape(1, size, size, 3)
+        np.testing.assert_array_equal(convention.crop_and_normalise(same), centre_crop(same, 2))
+    # Floats stay floats, so that gradients pass.
+    assert rescale(blocks.astype(jnp.float32) + 0.25, 4).dtype == jnp.float32
 
 
 def test_the_conventions_colour_becomes_nothing():

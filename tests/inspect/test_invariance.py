@@ -1,4 +1,4 @@
-"""--config.inspect=invariance: what it measures of a network, its options, its figures."""
+"""--config.inspect=invariance: what it measures of a network, and its options."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from cnnlab.data.source import ArraySource
 from cnnlab.errors import UserError
 from cnnlab.inspect import invariance
 from cnnlab.inspect.equivariance import Movement
-from cnnlab.inspect.invariance import Found, accuracy_figure, curves_figure, format_table, heat_figure, movements
+from cnnlab.inspect.invariance import movements
 from cnnlab.inspect.subject import Subject
 from experiments import lenet_digits
 
@@ -139,30 +139,6 @@ def test_unknown_layers_and_a_single_example(subject):
     options.examples = 1
     with pytest.raises(UserError, match="it needs two or more"):
         invariance.draw(subject, options)
-
-
-def some_found(layers):
-    def found(size):
-        errors = dict.fromkeys(layers, 0.1 * size)
-        return Found(1 - 0.1 * size, {"equivariance": errors, "invariance": {**errors, "logits": 0.2 * size}})
-
-    return {Movement(kind, size): found(size) for kind in ("shift", "scale") for size in (1.0, 2.0)}
-
-
-def test_what_the_figures_show():
-    found = some_found(["a", "b"])
-    above, _, below, _ = accuracy_figure(found, "net", "accuracy, %").axes
-    assert above.lines[0].get_ydata().tolist() == [90, 80]
-    assert below.lines[0].get_ydata().tolist() == [0.2, 0.4]
-    lines = curves_figure(found, "net").axes[0].lines
-    assert [line.get_label() for line in lines[:2]] == ["a", "b"]
-    assert lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.2])
-    found[Movement("scale", 2.0)].errors["equivariance"]["b"] = math.nan  # no place is left
-    axes = heat_figure(found, "net").axes
-    assert np.allclose(axes[0].images[0].get_array(), [[0.1, 0.2], [0.1, 0.2]])
-    assert [text.get_text() for text in axes[1].texts] == ["0.1", "0.2", "0.1"]
-    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["a", "b"]
-    assert "  b                  0.100     nan\ninvariance error" in format_table(found)
 
 
 def test_many_layers_become_a_heat_map(subject, monkeypatch):

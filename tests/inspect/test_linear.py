@@ -4,9 +4,12 @@ import jax
 import numpy as np
 import pytest
 
+from cnnlab import configs, loop
 from cnnlab.errors import UserError
 from cnnlab.inspect import linear
+from cnnlab.inspect.subject import Subject
 from cnnlab.models.resnet_cifar import ResNetCifar
+from tests.small import small_experiment
 
 MODEL = ResNetCifar(depth=8)
 X = jax.random.normal(jax.random.key(0), (3, 8, 8, 3))
@@ -39,3 +42,16 @@ def test_each_layer_has_its_bar():
     axes = drawn.axes[0]
     assert [patch.get_width() for patch in axes.patches] == [50, 25]
     assert "1,234 examples" in axes.get_title()
+
+
+def test_as_many_examples_as_are_asked_for_but_not_too_many(monkeypatch):
+    experiment = small_experiment()
+    state, counts = loop.fresh_state(experiment), []
+    monkeypatch.setattr(linear, "MOST", 50)
+    monkeypatch.setattr(linear, "linear_error", lambda *sets: counts.append([len(each) for each in sets]) or 0.5)
+    for examples in (20, 60):
+        options = configs.options_of("inspect")
+        options.update(layers="F6", examples=examples)
+        drawn = linear.draw(Subject(experiment, lambda: state), options)["linear"]
+        assert f"{min(examples, 50)} examples" in drawn.axes[0].get_title()
+    assert counts == [[20] * 4, [50] * 4]

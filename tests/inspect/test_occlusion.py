@@ -186,7 +186,7 @@ def test_layers_maps_and_classes_that_are_not_there():
         ({"layers": "C9"}, "there is no layer 'C9'"),
         ({"layers": "C1,C3"}, r"config\.layers names 2: C1, C3; occlusion maps one"),
         ({"channels": "16"}, "layer S4 has no channel 16"),
-        ({"channels": "one"}, r"config\.channels is 'one'; it must be the number of a feature map of S4"),
+        ({"channels": "one"}, r"config\.channels is 'one': 'one' is no number of a feature map"),
         ({"channels": "1,2"}, r"config\.channels names 2"),
         ({"labels": "12"}, "there is no class '12'"),
     ):

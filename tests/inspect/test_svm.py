@@ -148,12 +148,12 @@ def test_a_problem_that_planes_solve():
     wrong = test_labels.copy()
     wrong[:9] = (wrong[:9] + 1) % 3
     assert svm.svm_error(x, 7 + labels, test, 7 + test_labels) == 0  # whatever the labels' numbers
-    assert svm.svm_error(x, labels, test, wrong, c=1.0) == pytest.approx(0.1)
+    assert svm.svm_error(x, labels, test, wrong) == pytest.approx(0.1)
 
 
 def test_features_that_say_nothing():
     same, labels = np.ones((90, 5), np.float32), np.array([0] * 60 + [1] * 20 + [2] * 10)
-    assert svm.svm_error(same, labels, same, labels, c=1.0) == pytest.approx(1 / 3)
+    assert svm.svm_error(same, labels, same, labels) == pytest.approx(1 / 3)
 
 
 def test_c_is_what_errs_least_on_what_is_held_out():
@@ -176,7 +176,7 @@ def test_the_same_twice():
     assert 0 < errors[0] < 0.6
 
 
-def test_a_discriminators_features_beside_raw_pixels(tmp_path, capsys):
+def test_a_discriminators_features_beside_raw_pixels(tmp_path, capsys, monkeypatch):
     config = dcgan_mnist.get_config()
     config.data = "digits"
     config.small.update(generator=(8, 4), discriminator=(4, 8), steps=1)
@@ -184,7 +184,10 @@ def test_a_discriminators_features_beside_raw_pixels(tmp_path, capsys):
     subject = Subject(experiment, lambda: loop.fresh_state(experiment))
     options = configs.options_of("inspect")
     options.update(inspect="svm", examples=60)
+    whole, read = Subject.examples, []
+    monkeypatch.setattr(Subject, "examples", lambda *given, train: read.append(train) or whole(*given, train=train))
     inspection.inspect_and_save(subject, tmp_path, options)
+    assert read == [True, False]  # once, however many ways there are
     lines = capsys.readouterr().out.splitlines()
     # 28×28 pixels; 4×4 of 4 and 8 maps, convolution and leaky rectifier together; the same pixels again.
     assert [line.split(" numbers")[0].split()[-1] for line in lines[:3]] == ["784", "192", "784"]

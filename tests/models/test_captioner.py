@@ -14,6 +14,7 @@ from cnnlab.models.captioner import THINGS, Captioner, CaptionNet, describe, sam
 
 START, END = 1, 2
 KEY = jax.random.key(1)
+KEYS = jax.random.split(KEY, 3)
 FEATURES = jax.random.normal(jax.random.key(0), (3, 6))
 
 
@@ -55,10 +56,25 @@ def test_the_papers_equations_by_hand(deep_output):
 def test_a_beam_of_one_and_cold_draws_are_greedy():
     net, variables, _ = made()
     words, score = describe(net, variables, FEATURES, START, END, 5, beam=1)
-    drawn, drawn_score = sample(net, variables, FEATURES, jax.random.key(0), START, END, 5, temperature=1e-4)
+    drawn, drawn_score = sample(net, variables, FEATURES, KEYS, START, END, 5, temperature=1e-4)
     assert words.shape == (3, 1, 5)
     assert (words[:, 0] == drawn).all()
     np.testing.assert_allclose(score[:, 0], drawn_score, atol=1e-4)
+
+
+def test_draws_are_each_pictures_own():
+    """What is said of a picture does not hang on those beside it; of one picture other keys draw other words."""
+    net, variables, _ = made()
+    drawn = jax.jit(lambda seen, keys: sample(net, variables, seen, keys, START, END, 8, temperature=9.0))
+    whole, scores = drawn(FEATURES, KEYS)
+    last, last_scores = drawn(FEATURES[1:], KEYS[1:])
+    assert whole.shape == (3, 8)
+    assert (last == whole[1:]).all()
+    np.testing.assert_allclose(last_scores, scores[1:], atol=1e-4)
+    often, _ = drawn(jnp.repeat(FEATURES[:1], 20, 0), jax.random.split(KEY, 20))
+    assert len(set(map(tuple, often.tolist()))) > 10
+    assert len(set(often[:, 0].tolist())) > 4  # of nine words that are nearly alike at such a heat
+    assert (often[:, 0] != often[:, 1]).any()  # and each place draws anew
 
 
 def test_a_sentences_score_is_its_log_probability():
@@ -198,5 +214,5 @@ def test_numbers_of_half_the_width():
     np.testing.assert_allclose(logits, jax.jit(exact.apply)(variables, FEATURES, tokens), atol=0.1)
     words, score = jax.jit(lambda v: describe(net, v, FEATURES, START, END, 3, beam=2))(variables)
     assert (words.shape, score.dtype) == ((3, 2, 3), jnp.float32)
-    drawn = jax.jit(lambda v: sample(net, v, FEATURES, jax.random.key(0), START, END, 3))(variables)
+    drawn = jax.jit(lambda v: sample(net, v, FEATURES, KEYS, START, END, 3))(variables)
     assert drawn[0].shape == (3, 3)

@@ -45,6 +45,17 @@ def test_dropout_only_in_training():
     assert np.array_equal(model.apply(variables, x), model.apply(variables, x))
 
 
+def test_whitening_adds_nothing_to_train_and_comes_before_the_first_filter():
+    plain, white = NiN(num_classes=3), NiN(num_classes=3, whiten=True)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    variables = white.init(jax.random.key(1), x)
+    params, size = {"params": variables["params"]}, 8 * 8 * 3
+    assert count(params) == count(plain.init(jax.random.key(1), x))
+    fitted = {"whitening": {"mean": jnp.full(size, 0.5), "matrix": 2 * jnp.eye(size)}}
+    found = white.apply({**params, "whitening": fitted}, x)
+    np.testing.assert_allclose(found, plain.apply(params, 2 * (x - 0.5)), rtol=1e-5, atol=1e-6)
+
+
 def test_errors():
     with pytest.raises(UserError, match='form of NiN is "mnist"'):
         shapes(NiN(form="mnist"), 32)

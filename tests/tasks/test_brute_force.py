@@ -111,7 +111,7 @@ def test_it_learns_a_few_digits_and_where_they_are():
 def test_one_and_four_devices_agree():
     """Four shares of a batch along an axis of the devices' name, as under pmap."""
     run, state, batch = dataclasses.replace(task(), optimizer=optax.sgd(0.1)), fresh(), batch_of(8)
-    state = dataclasses.replace(state, opt_state=run.init_optimizer(state.params))
+    state = dataclasses.replace(state, opt_state=run.init_optimizer(state.params, state.model_state))
     key = stream_key(0, "train")
     whole, metrics = jax.jit(functools.partial(run.train_step, reduce=parallel.identity))(state, batch, key)
     shared = jax.tree.map(lambda x: jnp.asarray(x).reshape(4, 2, *x.shape[1:]), batch)
@@ -161,8 +161,8 @@ def test_a_prediction_is_in_pixels_of_the_stored_picture():
     rows = run.describe(found)
     for row in rows:
         assert len(row["classes"]) == len(row["boxes"]) == 5
-        assert row["probabilities"] == sorted(row["probabilities"], reverse=True)
-    row = {"classes": ["7", "1"], "probabilities": [0.9, 0.02], "boxes": [[4.2, 5.0, 20, 21], [0, 0, 16, 16]]}
+        assert row["scores"] == sorted(row["scores"], reverse=True)
+    row = {"classes": ["7", "1"], "scores": [0.9, 0.02], "boxes": [[4.2, 5.0, 20, 21], [0, 0, 16, 16]]}
     assert run.say(row) == "7 90.0% at 4 5 20 21  1 2.0%"
     pictures = [{name: array[i] for name, array in as_read.items()} for i in range(2)]
     sheet = run.draw_predictions(pictures, ["a", "b"], rows)

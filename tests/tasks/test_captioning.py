@@ -268,6 +268,19 @@ def test_beams_and_draws():
     assert len(task().describe(warm)[0]["others"]) == 0
 
 
+def test_draws_are_each_examples_own():
+    """They depend on its index alone: not on the batch that it stands in, as of another number of devices."""
+    run = dataclasses.replace(task(), temperature=50.0)
+    batch = {**batch_of(4), "mask": np.ones(4, np.float32), "index": np.arange(4)}
+    said = jax.jit(lambda batch: run.eval_step(fresh(), batch)["tokens"])
+    shares = [{name: array[part] for name, array in batch.items()} for part in (slice(0, 2), slice(2, 4))]
+    assert np.concatenate([said(share) for share in shares]).tolist() == said(batch).tolist()
+    alike = {**batch, "image": batch["image"][[0, 0, 0, 0]]}
+    assert len(set(map(tuple, said(alike).tolist()))) > 1
+    predicted = outputs_of(run, fresh(), {"image": batch["image"]})
+    assert predicted["tokens"][:, 0].tolist() == said(batch).tolist()  # predict's are numbered in their order
+
+
 @pytest.mark.parametrize("fields", [{"beam": 0}, {"temperature": -1.0}])
 def test_searches_that_cannot_be(fields):
     with pytest.raises(UserError, match=r"config\.beam is .* and config\.temperature .*: at least 1, and 0"):

@@ -80,7 +80,7 @@ def test_every_part_learns(batch, state):
 
 def test_a_step_and_its_figures(batch, state):
     task = task_of()
-    state = dataclasses.replace(state, opt_state=task.init_optimizer(state.params))
+    state = dataclasses.replace(state, opt_state=task.init_optimizer(state.params, state.model_state))
     stepped, metrics = jax.jit(lambda *a: task.train_step(*a, identity))(state, batch, jax.random.key(0))
     assert int(stepped.step) == 1
     assert set(metrics) == {"loss", "rpn", "rpn_boxes", "classes", "classes_boxes", "accuracy"}

@@ -12,6 +12,7 @@ import pytest
 from cnnlab import loop, parallel
 from cnnlab.errors import UserError
 from cnnlab.models.adversaries import Adversaries
+from cnnlab.state import TrainState
 from cnnlab.tasks import gan
 from experiments import gan_mnist
 from tests.small import same
@@ -161,6 +162,22 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path):
     assert [file.name for file in sorted((tmp_path / "whole" / "film").iterdir())] == ["000000002.png", "000000004.png"]
 
 
+class OfClass7(nn.Module):
+    """A discriminator to which all is real that is said to be of class 7, the more the brighter; all else is false."""
+
+    def __call__(self, x, condition=None, label=None, *, train=False):
+        return jnp.where(label == 7, x.mean((1, 2, 3)), -3.0)
+
+
+def test_a_picture_is_judged_as_the_class_of_which_it_is_likeliest():
+    built = experiment(conditional=True)
+    task = dataclasses.replace(built.task, model=Adversaries(built.task.model.generators, (OfClass7(),)))
+    state = TrainState(jnp.zeros((), jnp.int32), {"discriminators_0": {}}, {}, ())
+    image = jnp.stack([jnp.full((28, 28, 1), value, jnp.uint8) for value in (0, 255)])
+    real = jax.nn.sigmoid(task.preprocess(image).mean((1, 2, 3)))
+    np.testing.assert_allclose(task.predict_step(state, {"image": image}), jnp.stack([real, 1 - real], -1), atol=1e-6)
+
+
 def test_collapse_is_noticed():
     task = experiment().task
     well = {"real_accuracy": 0.7, "fake_accuracy": 0.8, "diversity": 0.9}
@@ -194,7 +211,7 @@ def test_what_is_out_of_range():
         experiment(truncation=0.0)
     with pytest.raises(UserError, match=r"config\.falling is 2\.0; it must be from 0"):
         experiment(falling=2.0)
-    with pytest.raises(UserError, match=r"config\.judge is nowhere, which holds no run"):
+    with pytest.raises(UserError, match=r"config\.judge is nowhere, which holds no classifier"):
         experiment(judge="nowhere")
 
 

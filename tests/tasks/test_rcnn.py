@@ -84,16 +84,68 @@ def pictures(count, seed):
     }
 
 
-def test_what_is_fitted_finds_the_squares():
-    rules = Rules(least=0.5, overlap=0.3, code=rcnn.CODE)
+def fitted(train, code=rcnn.CODE):
+    """The task, and its state fitted to pictures that come in two batches."""
+    rules = Rules(least=0.5, overlap=0.3, code=code)
     model = RCNN(2, Mean(), size=8, context=0)
     task = RCNNDetection(model, optax.sgd(0.1), lambda x: x / 127.5 - 1, ("red", "green"), rules)
-    train, test = pictures(60, 0), pictures(20, 1)
     state = task.init(jax.random.key(0), {"image": jnp.asarray(train["image"])})
-    halves = [{name: array[part] for name, array in train.items()} for part in (slice(0, 30), slice(30, 60))]
-    state = fit(task, state, lambda: halves)
+    half = len(train["image"]) // 2
+    halves = [{name: array[part] for name, array in train.items()} for part in (slice(half), slice(half, None))]
+    return task, fit(task, state, lambda: halves)
+
+
+def test_what_is_fitted_finds_the_squares():
+    task, state = fitted(pictures(60, 0))
+    test = pictures(20, 1)
     assert isinstance(state, TrainState)
     outputs = task.predict_step(state, {name: jnp.asarray(array) for name, array in test.items()})
     assert (outputs["label"][:, 0] == test["label"][:, 0]).mean() > 0.9
     found = box_ops.iou(outputs["boxes"][:, :1], jnp.asarray(test["boxes"]))
     assert float((found > 0.5).mean()) > 0.9
+
+
+def test_regressions_learn_the_code_in_which_they_are_read():
+    train, weights = pictures(20, 0), (10.0, 10.0, 5.0, 5.0)
+    plain, weighted = (fitted(train, code)[1].model_state["judges"]["judges"] for code in (rcnn.CODE, weights))
+    for name in ("box_kernel", "box_bias"):
+        expected = np.asarray(plain[name]) * weights
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(weighted[name], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_ignored_objects_are_no_positives(monkeypatch):
+    counts = []
+
+    class Counted(rcnn._SVM):
+        def __init__(self, positives):
+            super().__init__(positives)
+            counts.append(len(positives))
+
+    monkeypatch.setattr(rcnn, "_SVM", Counted)
+    train = pictures(20, 0)
+    train["ignored"][6:] = True
+    fitted(train)
+    assert counts == np.bincount(train["label"][:6, 0], minlength=2).tolist()
+
+
+class Met:
+    """In the place of an SVM: the negatives that it is given."""
+
+    def __init__(self):
+        self.vectors = []
+
+    def meet(self, vectors):
+        self.vectors += vectors.tolist()
+
+
+def test_ignored_objects_are_no_targets_and_what_overlaps_them_is_no_negative():
+    places = np.array([(0, 0, 10, 10), (20, 20, 30, 30), (50, 50, 60, 60)], np.float32)
+    vectors, svm, ridge = np.array([[1.0], [2.0], [3.0]], np.float32), Met(), rcnn._Ridge(1)
+    boxes, label = np.concatenate([places[:2], np.zeros((1, 4), np.float32)]), np.array([0, 0, -1], np.int32)
+    rcnn._learn([svm], [ridge], vectors, places, (boxes, label, np.array([False, True, False])), rcnn.CODE)
+    assert svm.vectors == [[3.0]]
+    assert (ridge.count, ridge.x.tolist()) == (1, [1.0])
+    rcnn._learn([svm], [ridge], vectors, places, (boxes, label, np.array([True, True, False])), rcnn.CODE)
+    assert svm.vectors == [[3.0], [3.0]]
+    assert ridge.count == 1

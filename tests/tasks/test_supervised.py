@@ -95,6 +95,24 @@ def test_parts_of_a_batch_give_the_whole_batchs_step(accumulate, looped, monkeyp
     assert float(state.model_state["seen"]) == accumulate
 
 
+@pytest.mark.parametrize("looped", [False, True])
+def test_more_parts_hold_no_more_gradients(looped, monkeypatch):
+    monkeypatch.setattr(forms, "loops", lambda: looped)
+    optimizer, size = optax.sgd(0.1), 300
+    batch = {"x": jnp.ones((8, size)), "position": jnp.arange(8)}
+
+    def loss_fn(params, model_state, batch, rng):
+        return jnp.mean((batch["x"] @ params["w"]) ** 2), ({}, model_state)
+
+    def held(accumulate):
+        params = {"w": jnp.ones((size, size))}
+        state = TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params))
+        step = jax.jit(make_train_step(loss_fn, optimizer, accumulate=accumulate), static_argnums=3)
+        return step.lower(state, batch, KEY, identity).compile().memory_analysis().temp_size_in_bytes
+
+    assert held(8) <= held(2) + size * size * 4, "at most one copy of the weights more, not six"
+
+
 def test_parts_must_be_equal():
     optimizer = optax.sgd(0.1)
     batch = {"x": jnp.ones((6, 2)), "position": jnp.arange(6)}

@@ -16,7 +16,7 @@ from cnnlab.errors import UserError
 from cnnlab.models.dense import Dense, dense_scores
 from cnnlab.models.vgg import VGG
 from cnnlab.ops.conv import conv2d
-from cnnlab.tasks.classification import Classification
+from cnnlab.tasks.classification import Classification, half_squared_error
 from cnnlab.testing import average_probabilities, average_views, score
 
 KEY = jax.random.key(0)
@@ -126,8 +126,20 @@ def test_a_task_without_views_and_training_are_as_before():
     np.testing.assert_array_equal(task.logits(state, image), logits_of(image))
     loss, _ = task.loss_fn(state.params, {}, batch, KEY)
     assert dataclasses.replace(task, views=never).loss_fn(state.params, {}, batch, KEY)[0] == loss
-    once = dataclasses.replace(task, views=functools.partial(crops.centre, size=2))
+    once = dataclasses.replace(task, views=lambda pictures: pictures[:, None])
     np.testing.assert_allclose(once.predict_step(state, batch), task.predict_step(state, batch), rtol=1e-5)
+
+
+def test_with_views_the_loss_is_of_the_mean_probabilities_whatever_was_trained():
+    image = jnp.asarray(np.random.default_rng(1).integers(0, 60, (5, 2, 2, 1)).astype(np.uint8))
+    batch = {"image": image, "label": jnp.array([0, 1, 2, 3, 0]), "mask": jnp.ones(5), "index": jnp.arange(5)}
+    task = Classification(Pixels(), optax.sgd(0.5), lambda image: image / 10, tuple("abcd"), loss=half_squared_error)
+    state = task.init(KEY, batch)
+    assert np.allclose(task.eval_step(state, batch)["loss"], half_squared_error(logits_of(image), batch["label"]))
+    mirrored = dataclasses.replace(task, views=lambda pictures: crops.with_mirrors(pictures[:, None]))
+    probabilities = np.asarray(mirrored.predict_step(state, batch))
+    wanted = -np.log(probabilities[np.arange(5), batch["label"]])
+    np.testing.assert_allclose(mirrored.eval_step(state, batch)["loss"], wanted, rtol=1e-5)
 
 
 def test_googlenets_views_of_three_squares():
