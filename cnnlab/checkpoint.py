@@ -57,10 +57,12 @@ class Checkpoints:
       folder: made at the first save.
       keep: how many of the newest stay.
       best: the metric whose best checkpoint stays too; lower is better, or higher with a "-" before the name.
+      owns: whether this is the run that trains there. Others, which may read beside it, clear nothing away.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, best: str = "error"):
+    def __init__(self, folder: Path, keep: int = 2, best: str = "error", owns: bool = False):
         self.folder = folder.absolute()
+        self._owns = owns
         self._best = best
         self._keep = keep
         self._opened: ocp.CheckpointManager | None = None
@@ -81,7 +83,7 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=policy,
                 best_fn=lambda metrics: -self._badness(metrics),  # without it the scores are not written
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=self._owns,  # in there is what a trainer is writing just now
                 # Only the main process takes part, so that the others need not see the same disk.
                 multiprocessing_options=ocp.options.MultiprocessingOptions(
                     primary_host=0, active_processes={0}, barrier_sync_key_prefix="main"
@@ -120,10 +122,11 @@ class Checkpoints:
         if not parallel.is_main():
             return
         self.finish()
+        rewritten = False
         if step in self.steps():
             if metrics is None or math.isfinite(self._score(step)):
                 return
-            self._manager.delete(step)  # written on a signal, before the scores were known
+            rewritten = True  # written on a signal, before the scores were known
         arrays = parallel.fetch(state)
         if not all(np.isfinite(x).all() for x in jax.tree.leaves(arrays) if np.issubdtype(x.dtype, np.inexact)):
             raise UserError(f"the state is not finite after step {step}: lower the learning rate; {self.kept()}")
@@ -132,6 +135,8 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), note=ocp.args.JsonSave(note))
         with self._failing_clearly():
             self._check_room(step, arrays)
+            if rewritten:
+                self._manager.delete(step)
             self._manager.save(step, args=args, metrics=dict(metrics) if metrics else None, force=True)
 
     def finish(self) -> None:
@@ -180,8 +185,8 @@ class Checkpoints:
     def restore(self, template: TrainState, which: str = "latest") -> Restored | None:
         """The newest whole checkpoint ("latest"), or the one with the best score ("best"); None where there is none.
 
-        A damaged one is named on stderr, put aside as `damaged-STEP`, and the one before it is used. Called by all
-        processes at the same point.
+        A damaged one is named on stderr and the one before it is used; the run that owns the folder puts it aside as
+        `damaged-STEP`. Called by all processes at the same point.
 
         Args:
           template: a state of the same structure, shapes and dtypes, for example from `jax.eval_shape`.
@@ -256,9 +261,11 @@ class Checkpoints:
         return Restored(state, note["pending"])
 
     def _put_aside(self, step: int, error: Exception) -> None:
-        damaged = self.folder / f"damaged-{step}"
-        shutil.rmtree(damaged, ignore_errors=True)
-        (self.folder / str(step)).rename(damaged)
-        reason = " ".join(str(error).split())[:200]
-        print(f"checkpoint {step} is damaged ({reason}); put aside as {damaged}", file=sys.stderr)
+        reason, done = " ".join(str(error).split())[:200], "left out"
+        if self._owns:
+            damaged = self.folder / f"damaged-{step}"
+            shutil.rmtree(damaged, ignore_errors=True)
+            (self.folder / str(step)).rename(damaged)
+            done = f"put aside as {damaged}"
+        print(f"checkpoint {step} is damaged ({reason}); {done}", file=sys.stderr)
         self.close()

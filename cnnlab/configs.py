@@ -186,6 +186,9 @@ def check_overrides(config: ConfigDict, arguments: list[str]) -> None:
         kind = type(fields[field])
         if not equals and kind is not bool:
             raise UserError(f"config.{field} needs a value: --config.{field}={fields[field]!r}, say")
+        if equals and kind is tuple and not _parses_tuple(text, fields[field]):
+            now = ",".join(map(str, fields[field])) or "1,2"
+            raise UserError(f"config.{field} takes values with commas between, as in {now}, or (): not {text!r}")
         if equals and not _parses(text, kind):
             raise UserError(f"config.{field} is of type {kind.__name__} (now {fields[field]!r}), not {text!r}")
 
@@ -223,6 +226,19 @@ def beside_workdirs(known: flags.FlagValues, rest: list[str], options: ConfigDic
     named = [f"--{name}" for name in ("experiment", "workdir") if known[name].present]
     fields = (argument for argument in rest if argument.lstrip("-").startswith(("config.", "noconfig.")))
     return named + [field for field in fields if field.partition("config.")[2].partition(".")[0] not in options]
+
+
+def _parses_tuple(text: str, default: tuple) -> bool:
+    """Whether a flag's text is a tuple, of numbers where the default has numbers; the empty one is written ().
+
+    >>> [_parses_tuple(text, (30.0, 60.0)) for text in ("10,20", "(5,)", "()", "", "10;20")]
+    [True, True, True, False, False]
+    """
+    if text.strip() in ("()", "[]"):
+        return True
+    values = [part.strip() for part in text.strip("()[] ").removesuffix(",").split(",")]
+    numbers = default and not any(isinstance(value, str) for value in default)
+    return all(_parses(value, float) for value in values) if numbers else all(values)
 
 
 def _parses(text: str, kind: type) -> bool:
@@ -271,6 +287,8 @@ def exit_code(command: Callable[[], None], debug: bool) -> int:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # as with "| head": what it was printed for has seen enough
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
@@ -278,4 +296,13 @@ def exit_code(command: Callable[[], None], debug: bool) -> int:
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except RuntimeError as error:
+        if debug or "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(
+            "error: the device has too little memory: lower config.batch_size (in testing config.eval_batch_size), or "
+            f"compute it in parts, --config.accumulate=2 ({' '.join(str(error).split())[:200]})",
+            file=sys.stderr,
+        )
+        return 2
     return 0

@@ -86,11 +86,12 @@ def evaluate_and_say(experiment: Experiment, workdir: Path, which: str, options:
         experiment, state = with_ranks(experiment, state, tuple(options.ranks))
     test = experiment.test_data()
     metrics = loop.evaluate(experiment, state, test)
+    scores = metrics.compute()  # by all processes: a judge's state is read together
     if parallel.is_main():
         save_figures(workdir / "figures", experiment.task.draw(state, metrics, test))
         if hasattr(metrics, "table"):
             print(metrics.table())
-        print(loop.describe(f"{experiment.name} at step {int(state.step)}", metrics.compute()))
+        print(loop.describe(f"{experiment.name} at step {int(state.step)}", scores))
 
 
 def with_ranks(experiment: Experiment, state: TrainState, ranks: tuple[int, ...]) -> tuple[Experiment, TrainState]:

@@ -1,6 +1,7 @@
 """What a run is made of: the frozen `Experiment`, and the `Task` and `Source` that it holds."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ from cnnlab.errors import UserError
 from cnnlab.state import TrainState
 
 Batch = Mapping[str, Any]
+WORKERS = max(2, min(8, os.cpu_count() or 2))  # more would hold more batches in memory than a step can use
 
 
 @runtime_checkable
@@ -101,7 +103,7 @@ class Experiment:
     checkpoint_every: int
     keep: int = 2
     best: str = "error"
-    workers: int = 2
+    workers: int = WORKERS
     prepare: Callable[[], None] | None = None
     test_squares: Callable[[], Source] | None = None
     init_from: str = ""

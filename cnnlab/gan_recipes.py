@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from cnnlab import parallel
 from cnnlab.configs import plain
 from cnnlab.data import digits, labelled
+from cnnlab.data.cifar_classes import NAMES
 from cnnlab.data.labelled import Labelled
 from cnnlab.data.pictures import read_picture
 from cnnlab.data.prepare import prepare
@@ -22,10 +23,10 @@ from cnnlab.judge import judge_of
 from cnnlab.metrics.generation import GenerationMetrics
 from cnnlab.models.adversaries import Adversaries
 from cnnlab.optim import check_rate, with_average
+from cnnlab.recipes import check_unused
 from cnnlab.tasks.gan import GAN
 
 NEIGHBOURS = 10_000  # training pictures among which samples' neighbours are looked for
-CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def gan_fields() -> ConfigDict:
@@ -85,7 +86,7 @@ def colour_data(name: str, experiment: str) -> Labelled:
         return labelled.of_digits(32)
     if name != "cifar10":
         raise UserError(f'config.data is "{name}"; it must be "cifar10" or "digits"')
-    return labelled.of_tfds("cifar10", "test", CIFAR_CLASSES, 50_000, 32, experiment)
+    return labelled.of_tfds("cifar10", "test", NAMES["cifar10"], 50_000, 32, experiment)
 
 
 def assemble(
@@ -105,10 +106,11 @@ def assemble(
       shape: theirs.
 
     Raises:
-      UserError: a number out of its range; the judge's folder holds no classifier.
+      UserError: a number out of its range, or without effect with digits; the judge's folder holds no classifier.
     """
     config = config.copy_and_resolve_references()
     if config.data == "digits":
+        check_unused(config, name, (*config.small, "eval_batch_size", "eval_every", "checkpoint_every"))
         config.update({**config.small, "eval_batch_size": config.small.batch_size})
         config.update(dict.fromkeys(("eval_every", "checkpoint_every"), config.small.steps))
     for field in ("batch_size", "eval_batch_size"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cnnlab import configs, loop, report
+from cnnlab import configs, loop, parallel, report
 from cnnlab.errors import UserError, nearest
 from cnnlab.experiment import Experiment
 from cnnlab.inspect import (
@@ -97,6 +97,8 @@ def inspect_and_save(subject: Subject, workdir: Path, options: ConfigDict) -> No
         print(f"written: {report.write(subject, workdir, options, FIGURES)}")
         return
     drawn = FIGURES[name](subject, options)
+    if not parallel.is_main():
+        return
     save_figures(workdir / "figures", drawn)
     for figure in drawn:
         print(f"written: {workdir / 'figures' / figure}.png")

@@ -224,7 +224,7 @@ def train(
     """
     workdirs.check_same_run(workdir, experiment, overwrite)
     source, test = experiment.train_data(), experiment.test_data()
-    checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best)
+    checkpoints = Checkpoints(workdir / "checkpoints", experiment.keep, experiment.best, owns=True)
     # Weights that do not fit are found out before anything is written.
     begin = initial_state(experiment) if experiment.init_from and not _goes_on(experiment, workdir) else None
     with ExitStack() as stack:

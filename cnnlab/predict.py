@@ -162,6 +162,8 @@ def sample_and_save(experiment: Experiment, state: TrainState, workdir: Path, op
     for start in range(0, count, size):
         part = None if labels is None else labels[start : start + size]
         samples += list(np.asarray(step(state, keys[start : start + size], part)))
+    if not parallel.is_main():
+        return
     for number, sample in enumerate(samples):
         write_whole(workdir / "samples" / f"{number:05}.png", as_png(sample))
     names = [task.class_names[i] for i in labels] if labels is not None else [""] * count

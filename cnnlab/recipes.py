@@ -5,7 +5,7 @@ An experiment file holds what is its paper's own; the papers' common ground is h
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -324,11 +324,18 @@ def run_of(
 PAPERS_OWN = ("augment", "batch_size", "drops", "epochs", "learning_rate", "steps", "weight_decay", *descent_fields())
 
 
-def _check_unused(config: ConfigDict, name: str) -> None:
+def check_unused(config: ConfigDict, name: str, fields: Sequence[str]) -> None:
+    """Raises a `UserError` where a field is set whose place config.small takes with config.data=digits.
+
+    Args:
+      config: as it was asked for.
+      name: of the experiment, which says what is usual.
+      fields: that do nothing with digits.
+    """
     usual = load(name).get_config()
-    for field in PAPERS_OWN:
+    for field in fields:
         if field in config and config[field] != usual[field]:
-            right = f"set config.small.{field}" if field in config.small else "it trains with Adam and small shifts"
+            right = f"set config.small.{field}" if field in config.small else "config.small says all of it"
             raise UserError(f"config.{field} is {config[field]!r}, which does nothing with config.data=digits: {right}")
 
 
@@ -348,7 +355,7 @@ def on_digits(
       UserError: a field of the paper's training is set, which would do nothing here.
     """
     small = config.small
-    _check_unused(config, name)
+    check_unused(config, name, PAPERS_OWN)
     parallel.check_batch_size("config.small.batch_size", small.batch_size)
     data = labelled.of_digits(size)
     task = Classification(

@@ -92,10 +92,14 @@ def train(series: Series, workdir: Path, overwrite: bool = False) -> dict[str, R
     workdirs.check_same_run(workdir, series, overwrite)
     for name, member in series.members.items():
         workdirs.check_same_run(folders[name], member, overwrite)
+    # Data that are not there are found out before anything is written.
+    begins, start = next(iter(series.members.items()))
+    train_data, test_data = start.train_data(), start.test_data()
+    start = dataclasses.replace(start, train_data=lambda: train_data, test_data=lambda: test_data)
     if parallel.is_main():
         workdir.mkdir(parents=True, exist_ok=True)
         workdirs.claim(workdir, series)
-    for number, (name, member) in enumerate(series.members.items(), 1):
+    for number, (name, member) in enumerate({**series.members, begins: start}.items(), 1):
         if parallel.is_main():
             print(f"{series.name} {number}/{len(series.members)}: {name}", flush=True)
         try:

@@ -248,7 +248,7 @@ def _step(eqn: JaxprEqn, ins: list[Reach], tally: _Tally, owner: int) -> list[Re
 
 def _scan(params: dict[str, Any], ins: list[Reach], tally: _Tally, owner: int) -> list[Reach]:
     """A scan is its body, `length` times over: fields grow with every turn. The scanned dimension is the first."""
-    if "ft_in" in params:  # jax 0.12 and newer
+    if "ft_in" in params:  # jax 0.11 and newer
         fixed, carried, _ = (len(list(part.vals)) for part in params["ft_in"].unpack())
     else:
         fixed, carried = params["num_consts"], params["num_carry"]

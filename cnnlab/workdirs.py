@@ -22,6 +22,10 @@ CONTENTS = (
     "film",
     "predictions.jsonl",
     "annotated",
+    "samples",
+    "labels",
+    "probability",
+    "polygons.json",
     "report.html",
 )
 

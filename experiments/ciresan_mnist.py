@@ -30,6 +30,7 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.ciresan import DeepBigSimpleNet
 from cnnlab.optim import adam_cosine, check_rate
+from cnnlab.recipes import check_unused
 from cnnlab.tasks.classification import Classification
 
 SHAPE = (28, 28, 1)
@@ -76,6 +77,7 @@ def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
     config = config.copy_and_resolve_references()
     if config.data == "digits":
+        check_unused(config, "ciresan_mnist", (*config.small, "eval_batch_size"))
         config.update({**config.small, "eval_batch_size": config.small.batch_size})
         examples, prepared = digits.TRAIN_EXAMPLES, None
         train, test = (functools.partial(digits.digits, split) for split in ("train", "test"))

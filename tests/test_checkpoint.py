@@ -88,7 +88,12 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path, capfd, dama
     checkpoints.finish()
     checkpoints.close()
     damage(tmp_path / "2")
-    checkpoints = Checkpoints(tmp_path)
+    beside = Checkpoints(tmp_path)
+    assert int(beside.restore(TEMPLATE).state.step) == 1
+    assert "checkpoint 2 is damaged" in capfd.readouterr().err
+    assert (tmp_path / "2").is_dir(), "what only reads moves nothing"
+    beside.close()
+    checkpoints = Checkpoints(tmp_path, owns=True)
     assert int(checkpoints.restore(TEMPLATE).state.step) == 1
     assert "checkpoint 2 is damaged" in capfd.readouterr().err
     assert (tmp_path / "damaged-2").is_dir()
@@ -106,6 +111,9 @@ def test_an_unfinished_write_is_no_checkpoint(tmp_path):
     (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
     assert Checkpoints(tmp_path).steps() == [1]
     assert int(Checkpoints(tmp_path).restore(TEMPLATE).state.step) == 1
+    assert (tmp_path / "2.orbax-checkpoint-tmp").is_dir(), "a trainer may be writing it just now"
+    assert int(Checkpoints(tmp_path, owns=True).restore(TEMPLATE).state.step) == 1
+    assert not (tmp_path / "2.orbax-checkpoint-tmp").exists()
 
 
 def test_another_networks_state_is_refused_and_kept(tmp_path):

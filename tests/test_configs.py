@@ -1,5 +1,6 @@
 """Choosing an experiment and its configuration."""
 
+import errno
 import json
 
 import pytest
@@ -66,6 +67,26 @@ def test_a_folder_must_hold_a_run_of_the_task(saved, tmp_path):
     workdirs.claim(tmp_path / "series" / "plain_8", series.members["plain_8"])
     member = configs.run_of_task(tmp_path / "series" / "plain_8", Classification, "config.judge", "classifier")
     assert member.config["member"] == "plain_8"
+
+
+def test_what_is_no_fault_of_the_programs_is_a_line(capsys):
+    def full():
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 GiB.")
+
+    def piped():
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    def wrong():
+        raise RuntimeError("INTERNAL: something else")
+
+    assert configs.exit_code(full, debug=False) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: the device has too little memory: lower config.batch_size")
+    assert len(said.splitlines()) == 1
+    assert configs.exit_code(piped, debug=False) == 141
+    for function, debug in ((wrong, False), (full, True)):
+        with pytest.raises(RuntimeError):
+            configs.exit_code(function, debug=debug)
 
 
 def test_plain_is_what_json_gives_back():

@@ -177,6 +177,19 @@ MISTAKES = {
         ["--experiment=lenet_mnist", "--data_dir=none"],
         "mnist is not in none; prepare it with: python launch.py --experiment=lenet_mnist --mode=prepare",
     ),
+    "no number in a list": (
+        ["--experiment=alexnet_imagenet", "--config.drops=10;20"],
+        "config.drops takes values with commas between, as in 30.0,60.0,80.0, or (): not '10;20'",
+    ),
+    "nothing in a list": (["--experiment=alexnet_imagenet", "--config.drops="], "or (): not ''"),
+    "unused with digits": (
+        ["--experiment=dcgan_mnist", "--config.data=digits", "--config.steps=20"],
+        "config.steps is 20, which does nothing with config.data=digits: set config.small.steps",
+    ),
+    "a series without data": (
+        ["--experiment=normalisation_mnist", "--data_dir=none"],
+        "mnist is not in none; prepare it with: python launch.py --experiment=normalisation_mnist --mode=prepare",
+    ),
     "processes without coordinator": (["--num_processes=2"], "--num_processes=2 needs --coordinator"),
 }
 

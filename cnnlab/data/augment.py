@@ -158,19 +158,6 @@ def vertical_flip(keys: Key[Array, " n"], batch: Batch, probability: Number = 0.
     return _flip(batch, coin(keys, probability), 1)
 
 
-def crop_and_flip(
-    keys: Key[Array, " n"],
-    batch: Batch,
-    size: int,
-    padding: int = 0,
-    fill: tuple[int, ...] = (0,),
-    fill_label: int = 255,
-) -> dict[str, Array]:
-    """`random_crop`, then `horizontal_flip`: AlexNet's translations and reflections, and the usual recipe of CIFAR."""
-    first, second = split(keys, 2)
-    return horizontal_flip(second, random_crop(first, batch, size, padding, fill, fill_label))
-
-
 def _cut_out(batch: Batch, corner: Pair, sides: Pair, size: int) -> dict[str, Array]:
     """The rectangle of each picture with this corner (x, y) and these sides (in x, in y), as size×size."""
     x, y = ((size / side, -start * size / side) for start, side in zip(corner, sides, strict=True))

@@ -14,6 +14,7 @@ from cnnlab.data.pictures import SUFFIXES, CorruptPicture, LeftOut, read_picture
 from cnnlab.data.source import ArraySource, Source
 from cnnlab.errors import UserError
 
+TESTED = ("test", "val", "valid", "validation")  # names of the folder beside "train"
 MEMORY_LIMIT = 1 << 30  # bytes of decoded pictures that are kept in memory; larger sets are decoded batch by batch
 
 
@@ -58,12 +59,12 @@ def list_classes(folder: Path) -> Listing:
 def split_listing(folder: Path, test_share: float) -> tuple[Listing, Listing]:
     """The training and the test pictures of a folder.
 
-    If the folder holds "train" and "test" (or "val") folders, each with class folders, those are used. Otherwise
-    `test_share` of the pictures is held out, chosen by a hash of each file's path within the folder: a picture keeps
-    its side when others are added.
+    If the folder holds "train" and "test" folders (or "val", "valid", "validation"), each with class folders, those are
+    used. Otherwise `test_share` of the pictures is held out, chosen by a hash of each file's path within the folder: a
+    picture keeps its side when others are added.
     """
     check_share(test_share)
-    test = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
+    test = next((folder / name for name in TESTED if (folder / name).is_dir()), None)
     if test is not None and (folder / "train").is_dir():
         train_listing, test_listing = list_classes(folder / "train"), list_classes(test)
         if train_listing.class_names != test_listing.class_names:

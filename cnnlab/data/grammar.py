@@ -28,7 +28,6 @@ RELATIONS = {
     "on": ("on", "top", "of"),
     "behind": ("behind",),
 }
-OPENINGS = ("", "there", "only", "among")
 SINGULARS = {plural: name for name, plural in PLURALS.items()}
 COUNTS = {word: count for count, word in NUMBERS.items()}
 
@@ -68,7 +67,7 @@ class Statement:
       relation: of `RELATIONS`, of each thing of the subject to each of the objects; "": none.
       objects: the other side of the relation.
       rest: what else it names, after "with".
-      opening: of `OPENINGS`.
+      opening: "", "there", "only" or "among".
       total: all things of the picture, after "among"; else 0.
       verb: "is" or "are" stands before the relation.
       closed: it ends "and nothing else".

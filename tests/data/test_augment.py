@@ -9,7 +9,6 @@ import pytest
 
 from cnnlab.data.augment import (
     compose,
-    crop_and_flip,
     cutout,
     horizontal_flip,
     keys_of,
@@ -132,7 +131,8 @@ def test_a_picture_in_the_corner_of_a_canvas_is_mirrored_within_it(flip):
 
 
 def test_crop_and_flip_are_drawn_independently():
-    results = images(crop_and_flip, keys(1600), numbered(1600, 3, 3), 2)[..., 0]
+    both = compose(functools.partial(random_crop, size=2), horizontal_flip)
+    results = images(both, keys(1600), numbered(1600, 3, 3))[..., 0]
     # The upper left pixel of the crop, mirrored or not: 4 places and 2 ways.
     kinds, counts = np.unique(results.reshape(-1, 4), axis=0, return_counts=True)
     expected = {tuple(row) for c in (0, 1, 3, 4) for row in ((c, c + 1, c + 3, c + 4), (c + 1, c, c + 4, c + 3))}
@@ -293,7 +293,7 @@ def test_an_example_fares_the_same_in_any_company(name):
         (horizontal_flip, {"probability": -0.1}, "probability is -0.1; it must be from 0 to 1"),
         (random_crop, {"size": 0}, "size is 0 and padding 0; they must be at least 1 and 0"),
         (random_crop, {"size": 2, "padding": 1, "fill": (1, 2)}, r"fill is \(1, 2\); it must be one number, from 0"),
-        (crop_and_flip, {"size": 5}, "a crop of 5×5 does not fit into pictures of 4×8$"),
+        (random_crop, {"size": 5}, "a crop of 5×5 does not fit into pictures of 4×8$"),
         (cutout, {"size": 5}, "a crop of 5×5 does not fit"),
         (random_resized_crop, {"size": 0}, "size is 0; it must be at least 1"),
         (random_resized_crop, {"size": 4, "area": (0, 1)}, r"area is \(0, 1\); .* from 0.001 up and up to 1"),

@@ -122,7 +122,7 @@ def test_the_share_lies_between_0_and_1(tmp_path, share):
         split_listing(fill(tmp_path, 20), share)
 
 
-@pytest.mark.parametrize("name", ["test", "val"])
+@pytest.mark.parametrize("name", ["test", "val", "valid", "validation"])
 def test_train_and_test_folders_are_used(tmp_path, name):
     fill(tmp_path / "train", 3)
     fill(tmp_path / name, 2)

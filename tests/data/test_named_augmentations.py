@@ -51,7 +51,8 @@ def test_a_name_is_its_function(text):
 def test_several_are_done_in_turn():
     made = named(" crop=4, flip ,", 32, 32, FILL)(KEYS, BATCH)
     # The recipe of CIFAR, to the draw.
-    wanted = augment.crop_and_flip(KEYS, BATCH, 32, padding=4, fill=FILL)
+    crop = functools.partial(augment.random_crop, size=32, padding=4, fill=FILL)
+    wanted = compose(crop, augment.horizontal_flip)(KEYS, BATCH)
     np.testing.assert_array_equal(made["image"], wanted["image"])
     assert named("", 32, 28) is None
 
