@@ -6,7 +6,8 @@ Without CIFAR-10: --config.data=digits, built in.
 Expected: 10.41 % error on the test set; 8.81 % with --config.augment=crop=4,flip (translation and mirror images):
 the paper's figures.
 Measured: 14.76 % error on scikit-learn's test digits with --config.data=digits (seed 0, 38 s on two CPU cores);
-the run of 120,000 steps was not made.
+of the run on CIFAR-10, --config.eval_every=390, only the beginning: 88.1 % after 390 steps; on the training pictures
+85.5 % after 300 and 80.9 % after 500 of 120,000 (seed 0, 120 images/s on two CPU cores). 2026-11-22.
 """
 
 import functools
