@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import pkgutil
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -225,7 +226,7 @@ def beside_workdirs(known: flags.FlagValues, rest: list[str], options: ConfigDic
     refuse_unknown([argument for argument in rest if "config." not in argument], known)
     named = [f"--{name}" for name in ("experiment", "workdir") if known[name].present]
     fields = (argument for argument in rest if argument.lstrip("-").startswith(("config.", "noconfig.")))
-    return named + [field for field in fields if field.partition("config.")[2].partition(".")[0] not in options]
+    return named + [field for field in fields if re.split("[.=]", field.partition("config.")[2])[0] not in options]
 
 
 def _parses_tuple(text: str, default: tuple) -> bool:

@@ -4,6 +4,7 @@ import errno
 import json
 
 import pytest
+from absl import flags
 
 from cnnlab import configs, workdirs
 from cnnlab.errors import UserError
@@ -87,6 +88,17 @@ def test_what_is_no_fault_of_the_programs_is_a_line(capsys):
     for function, debug in ((wrong, False), (full, True)):
         with pytest.raises(RuntimeError):
             configs.exit_code(function, debug=debug)
+
+
+def test_fields_beside_several_workdirs_are_those_of_the_mode():
+    known = flags.FlagValues()
+    for name in ("experiment", "workdir"):
+        flags.DEFINE_string(name, None, "", flag_values=known)
+    known(["launch.py"])
+    options = configs.options_of("eval")
+    options.stored_size = 0
+    given = ["--config.eval.crops=144", "--config.stored_size=352", "--config.seed=1"]
+    assert configs.beside_workdirs(known, given, options) == ["--config.seed=1"]
 
 
 def test_plain_is_what_json_gives_back():
