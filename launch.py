@@ -9,13 +9,12 @@ from absl import app, flags
 from cnnlab import allocator, configs
 
 FLAGS = flags.FLAGS
-MODES = ("train", "eval", "predict", "compare", "inspect", "summary", "benchmark", "prepare")
 flags.DEFINE_string("experiment", None, "Which file of experiments/; default: the one that the workdir holds.")
 flags.DEFINE_string("workdir", None, "The run's folder; default: runs/EXPERIMENT.")
-flags.DEFINE_enum("mode", "train", MODES, "What to do.")
+flags.DEFINE_enum("mode", "train", configs.MODES, "What to do.")
 flags.DEFINE_string("input", None, "predict, inspect: a picture, a folder of pictures, or a glob in quotes.")
 flags.DEFINE_string("workdirs", None, "compare, eval: the folders of two trained runs, or more: A,B.")
-flags.DEFINE_enum("checkpoint", "latest", ("latest", "best"), "eval, predict, inspect, compare: which checkpoint.")
+flags.DEFINE_enum("checkpoint", "latest", ("latest", "best"), "Where a trained net is used: which checkpoint.")
 flags.DEFINE_string("data_dir", None, "Where TFDS data sets lie; default: $TFDS_DATA_DIR or ~/tensorflow_datasets.")
 flags.DEFINE_bool("overwrite", False, "train: delete the run of another configuration that the workdir holds.")
 flags.DEFINE_bool("debug", False, "Show the traceback of a mistake.")
@@ -30,14 +29,12 @@ def main(argv: list[str]) -> None:
     rest = FLAGS(argv, known_only=True)[1:]
     if FLAGS.data_dir:
         os.environ["TFDS_DATA_DIR"] = FLAGS.data_dir
-    options = configs.options_of(FLAGS.mode)
+    options = configs.options_of(FLAGS.mode, several=FLAGS.workdirs is not None)
     if FLAGS.mode == "compare" or FLAGS.workdirs is not None:
         return run_several(argv, rest, options)
     if FLAGS.experiment is None and FLAGS.workdir is None:
         configs.refuse_unknown(rest, FLAGS)
-        print("\n".join(f"{name:22} {line}" for name, line in configs.first_lines().items()))
-        print("\nRun one with: python launch.py --experiment=NAME [--mode=...] [--config.field=value]")
-        return
+        return print(configs.listing())
     name, workdir, config = configs.choose(FLAGS.experiment, FLAGS.workdir, trains=FLAGS.mode == "train")
     configs.override(FLAGS, argv, rest, config, options)
     run(FLAGS.mode, name, config, workdir, options)
@@ -47,8 +44,6 @@ def run_several(argv: list[str], rest: list[str], options: configs.ConfigDict) -
     """The modes of several workdirs, each with its own experiment and configuration."""
     from cnnlab import compare, evaluate, parallel
 
-    if FLAGS.mode == "eval":
-        options.stored_size = 0  # of pictures before they are cropped, as many views of large nets need
     folders = configs.several_workdirs(FLAGS.workdirs, FLAGS.mode, configs.beside_workdirs(FLAGS, rest, options))
     configs.override(FLAGS, argv, rest, configs.ConfigDict(), options)
     parallel.set_up(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
@@ -88,6 +83,10 @@ def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path, options
         from cnnlab import benchmark
 
         print(benchmark.report(experiment, benchmark.measure(experiment)))
+    elif mode == "export":
+        from cnnlab import export
+
+        export.export_and_say(experiment, workdir, FLAGS.checkpoint, options.export)
     elif experiment.prepare is None:
         print(f"{name} needs no preparation")
     else:

@@ -23,6 +23,7 @@ from cnnlab.errors import Interrupted, UserError, nearest
 from cnnlab.experiment import Experiment
 from cnnlab.inspect.options import get_options
 
+MODES = ("train", "eval", "predict", "compare", "inspect", "summary", "benchmark", "prepare", "export")
 SEVERAL = ("compare", "eval")  # modes that take several workdirs
 
 
@@ -51,6 +52,13 @@ def first_lines() -> dict[str, str]:
         source = (Path(experiments.__path__[0]) / f"{name}.py").read_text()
         found[name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
     return found
+
+
+def listing() -> str:
+    """The experiments, a line each, and how to run one."""
+    lines = [f"{name:22} {line}" for name, line in first_lines().items()]
+    how = "Run one with: python launch.py --experiment=NAME [--mode=...] [--config.field=value]"
+    return "\n".join([*lines, "", how])
 
 
 def choose(experiment: str | None, workdir: str | None, trains: bool) -> tuple[str, Path, ConfigDict]:
@@ -155,14 +163,20 @@ def update(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
-def options_of(mode: str) -> ConfigDict:
-    """Fields that a mode has beside the experiment's own; they are no part of a run."""
+def options_of(mode: str, several: bool = False) -> ConfigDict:
+    """Fields that a mode has beside the experiment's own, on one workdir or several; they are no part of a run."""
     options = ConfigDict()
     if mode == "eval":
         options.eval = ConfigDict()
         options.eval.crops = 1  # views of a picture to average over: the centre; 10: AlexNet; 144 or 48: GoogLeNet
         options.eval.ranks = ()  # of Fast and Faster R-CNN: fc6 and fc7 cut to these ranks, (1024, 256) for VGG-16
         options.eval.dense = ""  # VGG on whole pictures of these sizes and their mirror images: "256,384,512"
+        if several:
+            options.stored_size = 0  # of pictures before they are cropped, as many views of large nets need
+    elif mode == "export":
+        options.export = ConfigDict()
+        options.export.format = "program"  # runs with JAX alone; "torchvision": weights for its net of the same kind
+        options.export.batch_size = 0  # pictures that a program takes at once; 0: any number
     elif mode == "inspect":
         options = get_options()
     elif mode == "predict":

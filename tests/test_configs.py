@@ -95,8 +95,7 @@ def test_fields_beside_several_workdirs_are_those_of_the_mode():
     for name in ("experiment", "workdir"):
         flags.DEFINE_string(name, None, "", flag_values=known)
     known(["launch.py"])
-    options = configs.options_of("eval")
-    options.stored_size = 0
+    options = configs.options_of("eval", several=True)
     given = ["--config.eval.crops=144", "--config.stored_size=352", "--config.seed=1"]
     assert configs.beside_workdirs(known, given, options) == ["--config.seed=1"]
 

@@ -87,7 +87,7 @@ class Captioner(nn.Module):
     def begin(self, features: Float[Array, "n f"]) -> PyTree:
         """What the first `step` is given."""
         seen = self.picture(features)
-        return first_carry(self.recurrent, len(features)), seen
+        return first_carry(self.recurrent, features.shape[0]), seen
 
     def step(self, carry: PyTree, tokens: Int[Array, " n"]) -> tuple[PyTree, Float[Array, "n v"]]:
         """The logits of the next word, given what was said before and the last word."""
@@ -147,7 +147,7 @@ class CaptionNet(nn.Module):
         if seen.ndim == 2:
             return seen, None
         mean = seen.mean((1, 2))
-        return jnp.concatenate([mean, seen.reshape(len(seen), -1)], -1) if self.flat else mean, None
+        return jnp.concatenate([mean, seen.reshape(seen.shape[0], -1)], -1) if self.flat else mean, None
 
     def _names(self, seen: Float[Array, "n h w c"]) -> Float[Array, "n h w k"]:
         """Logits of each kind's being at each place: what speaks for its shape, for its colour, …, and for it alone.
@@ -232,7 +232,7 @@ def describe(
       beam: sentences kept at each step, 7 in the paper's best figures; 1 takes the likeliest word each time.
     """
     carry = model.apply(variables, features, method=model.begin)
-    return beam_search(stepper(model, variables), carry, len(features), start, end, length, beam)
+    return beam_search(stepper(model, variables), carry, features.shape[0], start, end, length, beam)
 
 
 def sample(
@@ -253,7 +253,7 @@ def sample(
       temperature: logits are divided by it for the draw: under 1 likelier words, over 1 odder ones.
     """
     step = stepper(model, variables)
-    count = len(features)
+    count = features.shape[0]
 
     def extend(kept: tuple, place: Array) -> tuple[tuple, Array]:
         carry, last, score, ended = kept

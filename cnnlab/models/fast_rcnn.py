@@ -45,7 +45,7 @@ class TwoLayers(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n k"]:
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         for name, rank in zip(("fc6", "fc7"), self.ranks or (0, 0), strict=True):
             if rank:
                 low = nn.Dense(rank, use_bias=False, kernel_init=self.kernel_init, dtype=self.dtype, name=f"{name}_low")

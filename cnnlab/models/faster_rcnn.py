@@ -47,7 +47,7 @@ class RPN(nn.Module):
         found = []
         for x in maps:
             y = relu(hidden(x))
-            found.append((scores(y).reshape(len(x), -1), offsets(y).reshape(len(x), -1, 4)))
+            found.append((scores(y).reshape(x.shape[0], -1), offsets(y).reshape(x.shape[0], -1, 4)))
         return tuple(jnp.concatenate(parts, 1).astype(jnp.float32) for parts in zip(*found, strict=True))
 
 

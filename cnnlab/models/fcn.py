@@ -216,7 +216,7 @@ def enlarge(
     sides = [(margin, int(end) + 1) for end in ends]
     scores = jnp.pad(scores, ((0, 0), *sides, (0, 0)), mode="edge")
     move = jnp.full(2, float(centre) - margin * stride + 0.5 - stride / 2, jnp.float32)
-    size = (len(scores), *shape, scores.shape[-1])
+    size = (scores.shape[0], *shape, scores.shape[-1])
     # The method, without its smoothing for pictures made smaller.
     scale = jnp.full(2, float(stride), jnp.float32)
     return jax.image.scale_and_translate(scores, size, (1, 2), scale, move, "bilinear", antialias=False)

@@ -54,7 +54,7 @@ def join_label(x: Float[Array, "n *s c"], label: Int[Array, " n"] | None, num_cl
     """
     if num_classes == 0:
         return x
-    codes = one_hot(label, num_classes, x.dtype).reshape(len(x), *[1] * (x.ndim - 2), num_classes)
+    codes = one_hot(label, num_classes, x.dtype).reshape(x.shape[0], *[1] * (x.ndim - 2), num_classes)
     return jnp.concatenate([x, jnp.broadcast_to(codes, (*x.shape[:-1], num_classes))], -1)
 
 

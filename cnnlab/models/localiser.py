@@ -64,7 +64,7 @@ class Localiser(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> tuple[Scores, Boxes]:
         found = self.backbone(x, train=train)[self.backbone.maps[-1]]
         seen = Dropout(self.dropout, name="drop")(found, train=train)
-        where = seen.reshape(len(seen), -1)
+        where = seen.reshape(seen.shape[0], -1)
         if self.hidden:
             where = relu(nn.Dense(self.hidden, dtype=self.dtype, name="fc")(where))
         what = seen.mean((1, 2)) if seen.ndim == 4 else seen

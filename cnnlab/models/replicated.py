@@ -49,4 +49,4 @@ class ReplicatedNet(nn.Module):
         for number, maps in enumerate(self.maps, 1):
             x = relu(layer(maps, 3, stride, 1, dtype=self.dtype, name=f"conv{number}")(x))
             x = pool(window, window, name=f"pool{number}")(x)
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x.reshape(len(x), -1)).astype(jnp.float32)
+        return nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x.reshape(x.shape[0], -1)).astype(jnp.float32)

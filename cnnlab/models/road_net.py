@@ -55,9 +55,9 @@ class RoadNet(nn.Module):
         layer = KINDS[self.kind]
         for i, (features, window, stride) in enumerate(zip(self.features, (12, 4), (4, 2), strict=True), 1):
             x = nn.relu(layer(features, window, stride, kernel_init=HE, dtype=self.dtype, name=f"fields{i}")(x))
-        x = nn.relu(nn.Dense(self.hidden, kernel_init=HE, dtype=self.dtype, name="hidden")(x.reshape(len(x), -1)))
+        x = nn.relu(nn.Dense(self.hidden, kernel_init=HE, dtype=self.dtype, name="hidden")(x.reshape(x.shape[0], -1)))
         x = nn.Dense(self.labels**2 * self.num_classes, dtype=self.dtype, name="labels")(x)
-        return x.reshape(len(x), self.labels, self.labels, self.num_classes).astype(jnp.float32)
+        return x.reshape(x.shape[0], self.labels, self.labels, self.num_classes).astype(jnp.float32)
 
 
 KINDS = {"untied": LocallyConnected, "convolutional": Conv}

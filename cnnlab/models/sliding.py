@@ -44,6 +44,6 @@ class SlidingNet(nn.Module):
         x = MaxPool(2, 2, name="pool2")(relu(Conv(second, 5, name="conv2")(x)))
         x = relu(Conv(third, 5, name="conv3")(x))
         if self.whole:
-            x = x.reshape(len(x), -1)
+            x = x.reshape(x.shape[0], -1)
         x = relu(nn.Dense(self.hidden, name="hidden")(x))
         return nn.Dense(self.num_outputs, name="output")(x)

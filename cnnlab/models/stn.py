@@ -36,7 +36,7 @@ class DenseLocaliser(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n k"]:
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         for number, units in enumerate(self.hidden, 1):
             x = relu(nn.Dense(units, dtype=self.dtype, name=f"h{number}")(x))
         return x
@@ -64,7 +64,7 @@ class ConvLocaliser(nn.Module):
         x = relu(Conv(self.features, 5, dtype=self.dtype, name="conv1")(x))
         x = MaxPool(2, 2, name="pool1")(x)
         x = relu(Conv(self.features, 5, dtype=self.dtype, name="conv2")(x))
-        return relu(nn.Dense(self.hidden, dtype=self.dtype, name="h3")(x.reshape(len(x), -1)))
+        return relu(nn.Dense(self.hidden, dtype=self.dtype, name="h3")(x.reshape(x.shape[0], -1)))
 
 
 class SpatialTransformer(nn.Module):
@@ -140,7 +140,7 @@ class STCNN(nn.Module):
             # Rows left over get windows too, as in Caffe: else 7×7 filters would not fit on what is left of 21×21
             # pixels. They make a single pixel of it.
             x = MaxPool(2, 2, ceil=True, name=f"pool{number}")(x) if x.shape[1] > 1 else x
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         return nn.Dense(self.num_classes, dtype=self.dtype, name="output")(x).astype(jnp.float32)
 
 
@@ -160,7 +160,7 @@ class STFCN(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"]:
-        x = _transformed(self, x).reshape(len(x), -1)
+        x = _transformed(self, x).reshape(x.shape[0], -1)
         for number in (1, 2):
             x = relu(nn.Dense(self.units, dtype=self.dtype, name=f"fc{number}")(x))
         return nn.Dense(self.num_classes, dtype=self.dtype, name="output")(x).astype(jnp.float32)

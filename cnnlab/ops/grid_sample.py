@@ -106,7 +106,7 @@ def _spline(size: Size, side: int) -> Float[np.ndarray, "p k"]:
 KINDS: dict[str, Callable[[Array, Size], Array]] = {
     "affine": lambda theta, size: affine_grid(theta.reshape(-1, 2, 3), size),
     "projective": projective_grid,
-    "tps": lambda theta, size: thin_plate_grid(theta.reshape(len(theta), -1, 2), size),
+    "tps": lambda theta, size: thin_plate_grid(theta.reshape(theta.shape[0], -1, 2), size),
 }
 IDENTITY: dict[str, tuple[float, ...]] = {
     "affine": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),

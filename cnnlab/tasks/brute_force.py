@@ -113,7 +113,7 @@ class BruteForce:
         for scale in self.scales:
             boxes = jnp.asarray(all_boxes(pictures.shape[1], scale)).reshape(-1, 4)
             found = self.scores(state, pictures, scale)
-            found = found.reshape(len(found), -1, found.shape[-1])
+            found = found.reshape(found.shape[0], -1, found.shape[-1])
             score, box = found.max(1), boxes[found.argmax(1)]
             if best is not None:
                 better = score > best[0]

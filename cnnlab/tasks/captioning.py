@@ -159,7 +159,7 @@ class Captioning:
         """
         features = self.features(state, batch)
         if "tokens" not in batch:
-            return self._said(state, features, jnp.arange(len(features)))
+            return self._said(state, features, jnp.arange(features.shape[0]))
         losses, _ = self._losses(state, features, batch)
         return {"tokens": batch["tokens"][..., 1:], "log_probability": -losses}
 
