@@ -15,6 +15,7 @@ from cnnlab.errors import UserError
 from cnnlab.models.maps import Maps, check_maps, chosen
 from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.lrn import LRN
 from cnnlab.ops.pooling import MaxPool
@@ -100,9 +101,9 @@ class AlexNet(nn.Module):
         for name in ("fc6", "fc7"):
             # The paper drops fc6's and fc7's outputs; the published net drops their inputs.
             drop = Dropout(self.dropout, name=f"drop{name[-1]}")
-            dense = nn.Dense(4096, kernel_init=init, bias_init=hidden_bias, dtype=self.dtype, name=name)
+            dense = Dense(4096, kernel_init=init, bias_init=hidden_bias, dtype=self.dtype, name=name)
             x = drop(relu(dense(x)), train=train) if paper else relu(dense(drop(x, train=train)))
             found[name] = x
             if (maps := chosen(self, found)) is not None:
                 return maps
-        return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)
+        return Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)

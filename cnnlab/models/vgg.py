@@ -14,6 +14,7 @@ from cnnlab.models.maps import Maps, check_maps, chosen
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.lrn import LRN
 from cnnlab.ops.pooling import MaxPool
@@ -102,8 +103,8 @@ class VGG(nn.Module):
                 return maps
         x = x.reshape(x.shape[0], -1)
         for name in ("fc6", "fc7"):
-            x = found[name] = relu(nn.Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
+            x = found[name] = relu(Dense(4096, kernel_init=init, dtype=self.dtype, name=name)(x))
             if (maps := chosen(self, found)) is not None:
                 return maps
             x = Dropout(self.dropout, name=f"drop{name[2:]}")(x, train=train)
-        return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)
+        return Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="fc8")(x).astype(jnp.float32)

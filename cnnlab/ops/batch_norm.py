@@ -5,12 +5,12 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.ops.forms import tuned
+from cnnlab.ops.sums import sums
 
 
 class BatchNorm(nn.Module):
@@ -101,32 +101,12 @@ def normalise(
 
     The mean and the variance feed moving averages only: no gradient flows through them.
     """
-    total, squares = sums(x, x)
+    wide = x.astype(jnp.float32)
+    total, squares = sums(wide, jnp.square(wide))
     count = x.size // x.shape[-1]
     mean = total / count
     variance = jnp.maximum(squares / count - jnp.square(mean), 0.0)
     return apply_moments(x, scale, bias, mean, variance, epsilon), mean, variance
-
-
-def sums(a: Float[Array, "*n c"], b: Float[Array, "*n c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    """Σa and Σab of each channel in one pass.
-
-    Rows are added in groups of up to 16, the sums again, and so on: XLA unrolls so short a loop and runs it along the
-    channels, and rounding errors stay small. (8, 56, 56, 256), two tensors, on one core: 4 ms against 27 for two means.
-
-    >>> [s.tolist() for s in sums(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.full((2, 2), 2.0))]
-    [[4.0, 6.0], [8.0, 12.0]]
-    """
-    a, b = (t.astype(jnp.float32).reshape(-1, t.shape[-1]) for t in (a, b))
-    total, products = a, a * b
-    while len(total) > 16 and (group := next((k for k in range(16, 1, -1) if len(total) % k == 0), 0)):
-        parts = [t.reshape(-1, group, t.shape[-1]) for t in (total, products)]
-        total, products = lax.reduce(parts, [np.zeros((), np.float32)] * 2, _add_pairs, (1,))
-    return total.sum(0), products.sum(0)
-
-
-def _add_pairs(one: list[Array], other: list[Array]) -> list[Array]:
-    return [one[0] + other[0], one[1] + other[1]]
 
 
 def _forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple:
@@ -139,7 +119,8 @@ def _backward(epsilon: float, kept: tuple, cotangents: tuple) -> tuple[Array, Ar
     g = cotangents[0]
     count = x.size // x.shape[-1]
     inverse = lax.rsqrt(variance + epsilon)
-    dbias, products = sums(g, x)
+    wide = g.astype(jnp.float32)
+    dbias, products = sums(wide, wide * x)
     dscale = (products - mean * dbias) * inverse
     # dx = scale / σ · (g − mean(g) − x̂ · mean(g x̂)), with x̂ = (x − mean) / σ multiplied out.
     factor = scale * inverse

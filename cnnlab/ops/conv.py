@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
 from cnnlab.ops import conv_cpu
+from cnnlab.ops.bias import add_bias
 from cnnlab.ops.forms import tuned
 from cnnlab.ops.receptive_field import output_size
 
@@ -109,7 +110,7 @@ class Conv(nn.Module):
         bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = conv2d(x, kernel, self.stride, self.padding, self.groups, self.dilation)
-        return y if bias is None else y + bias
+        return y if bias is None else add_bias(y, bias)
 
 
 def check_fit(

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.ops import conv_cpu
+from cnnlab.ops.bias import add_bias
 from cnnlab.ops.conv import Size, pair
 from cnnlab.ops.forms import tuned
 
@@ -140,4 +141,4 @@ class ConvTranspose(nn.Module):
         bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = conv_transpose2d(x, kernel, self.stride, self.padding)
-        return y if bias is None else y + bias
+        return y if bias is None else add_bias(y, bias)

@@ -8,7 +8,9 @@ import pytest
 from cnnlab.ops import conv_cpu
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
+from cnnlab.ops.bias import add_bias
 from cnnlab.ops.conv import conv2d
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.forms import plain_forms, tuned
 from cnnlab.ops.lrn import LRN
 from cnnlab.ops.pooling import AvgPool, L2Pool, MaxPool
@@ -60,8 +62,9 @@ def agree(function, *arguments):
         ((11, 22), 4, 4, (3, 1), (1, 2), (1, 0), 1),
         ((9, 8), 6, 4, 3, 1, 1, 2),  # groups
         ((9, 8), 6, 6, 1, 1, 0, 3),
-        ((48, 44), 20, 3, 3, 1, 1, 1),  # large maps, few channels: the weights' gradient by blocks
-        ((46, 48), 32, 5, (3, 5), 1, (1, 2), 1),
+        ((16, 17), 96, 97, 3, 1, 1, 1),  # Winograd's minimal filtering
+        ((16, 17), 97, 96, 3, 1, (0, 2), 1),
+        ((15, 16), 192, 200, 3, 1, 1, 2),
     ],
 )
 def test_convolution(size, channels, features, kernel, stride, padding, groups):
@@ -71,19 +74,27 @@ def test_convolution(size, channels, features, kernel, stride, padding, groups):
     agree(lambda x, w: conv2d(x, w, stride, padding, groups), x, w)
 
 
-@pytest.mark.parametrize(("n", "height", "block"), [(12, 8, 100), (3, 16, 64), (2, 10, 10**6), (4, 7, 10)])
-def test_the_weights_gradient_by_blocks_of_any_size(n, height, block, monkeypatch):
-    monkeypatch.setattr(conv_cpu, "BLOCK_PIXELS", block)
-    x, g = random_array((n, height, 6, 3)), random_array((n, height, 6, 4), seed=1)
-    kernel = jnp.zeros((3, 3, 3, 4))
-    (wanted,) = jax.linear_transpose(lambda k: conv_cpu.lax_conv(x, k, (1, 1), (1, 1)), kernel)(g)
-    np.testing.assert_allclose(conv_cpu.weight_gradient(x, g, (3, 3), (1, 1)), wanted, rtol=0, atol=1e-4)
-
-
 @pytest.mark.parametrize("rows", [10, 512, 513])
 def test_the_split_product(rows):
     a, b = random_array((rows, 3)), random_array((rows, 5), seed=1)
     np.testing.assert_allclose(conv_cpu.split_product(a, b), np.asarray(a).T @ np.asarray(b), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 5, 4), (6, 3)])
+def test_a_bias(shape):
+    agree(add_bias, random_array(shape), random_array(shape[-1:], seed=1))
+
+
+@pytest.mark.parametrize(("rows", "inputs"), [(5, 4096), (97, 4096), (5, 4095)])
+def test_fully_connected_layers_of_many_weights(rows, inputs):
+    x, kernel = random_array((rows, inputs)), random_array((inputs, 1024), seed=1) / 64
+    bias = random_array((1024,), seed=2)
+    agree(
+        lambda *given: Dense(1024).apply({"params": dict(zip(("kernel", "bias"), given[1:], strict=True))}, given[0]),
+        x,
+        kernel,
+        bias,
+    )
 
 
 @pytest.mark.parametrize("pool", [MaxPool, AvgPool, L2Pool])
