@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Real
 
 from cnnlab.models.fast_rcnn import FastRCNN
 from cnnlab.ops.activations import relu
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.recurrent import cell_of
 
 
@@ -42,16 +43,16 @@ class SentenceEncoder(nn.Module):
     def __call__(self, tokens: Int[Array, "n l"], length: Int[Array, " n"]) -> Float[Array, "n l d"]:
         """A vector for each word; those from `length` on say nothing."""
         words = nn.Embed(self.vocabulary, self.embedding, dtype=self.dtype, name="words")(tokens)
-        e = relu(nn.Dense(self.hidden, dtype=self.dtype, name="input")(words))
+        e = relu(Dense(self.hidden, dtype=self.dtype, name="input")(words))
         forward, backward = (cell_of(self.cell, self.hidden, self.dtype, name) for name in ("forward", "backward"))
         if forward.gates > 1:  # the paper's cell is given the word as it is
-            e = nn.Dense(2 * forward.gates * self.hidden, dtype=self.dtype, name="gates")(e)
+            e = Dense(2 * forward.gates * self.hidden, dtype=self.dtype, name="gates")(e)
             one, other = jnp.split(e, 2, -1)
         else:
             one = other = e
         forward, backward = nn.RNN(forward), nn.RNN(backward, reverse=True, keep_order=True)
         h = forward(one, seq_lengths=length) + backward(other, seq_lengths=length)
-        return relu(nn.Dense(self.joint, dtype=self.dtype, name="output")(h)).astype(jnp.float32)
+        return relu(Dense(self.joint, dtype=self.dtype, name="output")(h)).astype(jnp.float32)
 
 
 class AlignmentNet(FastRCNN):
@@ -76,7 +77,7 @@ class AlignmentNet(FastRCNN):
     places: bool = False
 
     def setup(self) -> None:
-        self.space = nn.Dense(self.joint, dtype=self.dtype)
+        self.space = Dense(self.joint, dtype=self.dtype)
         self.sentences = SentenceEncoder(
             self.vocabulary, self.joint, self.hidden, self.embedding, self.cell, self.dtype
         )

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cnnlab.data.text import START
 from cnnlab.ops.beam_search import Step, beam_search
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.recurrent import cell_of, first_carry
 
@@ -51,12 +52,12 @@ class Captioner(nn.Module):
         init = nn.initializers.normal(1.0)
         self.words = nn.Embed(self.vocabulary, self.hidden, embedding_init=init, dtype=self.dtype)
         self.recurrent = cell_of(self.cell, self.hidden, self.dtype)
-        self.input = nn.Dense(self.recurrent.gates * self.hidden, dtype=self.dtype)
-        self.picture = nn.Dense(self.recurrent.gates * self.hidden, dtype=self.dtype)
+        self.input = Dense(self.recurrent.gates * self.hidden, dtype=self.dtype)
+        self.picture = Dense(self.recurrent.gates * self.hidden, dtype=self.dtype)
         if self.deep_output:
-            self.deep_hidden = nn.Dense(self.deep_output, dtype=self.dtype)
-            self.deep_words = nn.Dense(self.deep_output, use_bias=False, dtype=self.dtype)
-        self.output = nn.Dense(self.vocabulary, dtype=self.dtype)
+            self.deep_hidden = Dense(self.deep_output, dtype=self.dtype)
+            self.deep_words = Dense(self.deep_output, use_bias=False, dtype=self.dtype)
+        self.output = Dense(self.vocabulary, dtype=self.dtype)
         self.drop_words, self.drop_hidden = Dropout(self.dropout), Dropout(self.dropout)
 
     def __call__(
@@ -72,7 +73,7 @@ class Captioner(nn.Module):
         h = self.recurrent.sequence(first_carry(self.recurrent, len(tokens)), x)
         return self._logits(h, tokens, train)
 
-    def _given(self, layer: nn.Dense, tokens: Int[Array, "*n"]) -> Float[Array, "*n d"]:
+    def _given(self, layer: Dense, tokens: Int[Array, "*n"]) -> Float[Array, "*n d"]:
         """What a layer makes of words: of each word of the vocabulary once, where that is less work."""
         if tokens.size > self.vocabulary:
             return layer(self.words(jnp.arange(self.vocabulary)))[tokens]
@@ -124,8 +125,8 @@ class CaptionNet(nn.Module):
         if self.kinds:
             # At first all is 1 % likely everywhere: else that most is not there would drown what there is.
             rare, none = nn.initializers.constant(math.log(0.01 / 0.99)), nn.initializers.zeros
-            self.namer = nn.Dense(math.prod(self.kinds), kernel_init=none, bias_init=rare, dtype=self.dtype)
-            self.words_namer = nn.Dense(sum(self.kinds), False, kernel_init=none, dtype=self.dtype)
+            self.namer = Dense(math.prod(self.kinds), kernel_init=none, bias_init=rare, dtype=self.dtype)
+            self.words_namer = Dense(sum(self.kinds), False, kernel_init=none, dtype=self.dtype)
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n v"]:
         """The logits of the first word."""

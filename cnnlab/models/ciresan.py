@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError, nearest
 from cnnlab.ops.activations import relu, scaled_tanh
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.dropout import Dropout
 
 ACTIVATIONS = {"tanh": scaled_tanh, "sigmoid": nn.sigmoid, "relu": relu}
@@ -54,9 +55,9 @@ class DeepBigSimpleNet(nn.Module):
             near = nearest(self.activation, ACTIVATIONS) or f"; it must be one of {', '.join(ACTIVATIONS)}"
             raise UserError(f'the activation is "{self.activation}"{near}')
 
-        def dense(units: int, name: str) -> nn.Dense:
+        def dense(units: int, name: str) -> Dense:
             inits = {"kernel_init": self.kernel_init, "bias_init": uniform}
-            return nn.Dense(units, dtype=self.dtype, name=name, **inits)
+            return Dense(units, dtype=self.dtype, name=name, **inits)
 
         x = x.reshape(x.shape[0], -1)
         if self.input_dropout:

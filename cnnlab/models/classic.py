@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.pooling import MaxPool
 
 INIT = nn.initializers.he_normal()
@@ -41,4 +42,4 @@ class ClassicNet(nn.Module):
         x = relu(MaxPool(2, 2, name="pool1")(x))
         x = relu(Conv(third, 3, 1, 1, kernel_init=INIT, dtype=self.dtype, name="conv3")(x))
         x = MaxPool(2, 2, name="pool2")(x)
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x.reshape(x.shape[0], -1)).astype(jnp.float32)
+        return Dense(self.num_classes, dtype=self.dtype, name="fc")(x.reshape(x.shape[0], -1)).astype(jnp.float32)

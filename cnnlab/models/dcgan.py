@@ -20,6 +20,7 @@ from cnnlab.ops.activations import leaky_relu, relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
 from cnnlab.ops.conv_transpose import ConvTranspose
+from cnnlab.ops.dense import Dense
 
 INIT = nn.initializers.normal(0.02)
 HALVES = {"kernel": 5, "stride": 2, "padding": 2, "kernel_init": INIT}  # maps of half, or twice, the height and width
@@ -45,7 +46,7 @@ class Projection(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n d"], *, train: bool) -> Float[Array, "n *s"]:
-        x = nn.Dense(math.prod(self.shape), False, kernel_init=INIT, dtype=self.dtype, name="linear")(x)
+        x = Dense(math.prod(self.shape), False, kernel_init=INIT, dtype=self.dtype, name="linear")(x)
         x = relu(BatchNorm(scale_init=gains, axis_name=self.axis_name, name="bn")(x, train=train))
         return x.reshape(-1, *self.shape)
 
@@ -153,7 +154,7 @@ class Down(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n *s"], *, train: bool) -> Float[Array, "n *t"]:
         if x.ndim == 2:
-            layer = nn.Dense(self.features, self.use_bias, kernel_init=INIT, dtype=self.dtype, name="linear")
+            layer = Dense(self.features, self.use_bias, kernel_init=INIT, dtype=self.dtype, name="linear")
         else:
             layer = Conv(self.features, **HALVES, use_bias=self.use_bias, dtype=self.dtype, name="conv")
         x = spectral(layer, x, train=train) if self.norm == "spectral" else layer(x)
@@ -213,7 +214,7 @@ class Discriminator(nn.Module):
         x = x.reshape(x.shape[0], -1)
         if self.hidden:
             x = Down(self.hidden, self.norm, use_bias, self.axis_name, dtype=self.dtype, name="hidden")(x, train=train)
-        linear = nn.Dense(self.outputs, use_bias, kernel_init=INIT, dtype=self.dtype, name="output")
+        linear = Dense(self.outputs, use_bias, kernel_init=INIT, dtype=self.dtype, name="output")
         logits = spectral(linear, x, train=train) if self.norm == "spectral" else linear(x)
         return (logits if self.outputs > 1 else logits[:, 0]).astype(jnp.float32)
 

@@ -18,6 +18,7 @@ from cnnlab.errors import UserError
 from cnnlab.models.resnet import Block
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.low_rank import low_rank
 from cnnlab.ops.roi_pooling import multilevel_roi_align, roi_max_pool
@@ -48,9 +49,9 @@ class TwoLayers(nn.Module):
         x = x.reshape(x.shape[0], -1)
         for name, rank in zip(("fc6", "fc7"), self.ranks or (0, 0), strict=True):
             if rank:
-                low = nn.Dense(rank, use_bias=False, kernel_init=self.kernel_init, dtype=self.dtype, name=f"{name}_low")
+                low = Dense(rank, use_bias=False, kernel_init=self.kernel_init, dtype=self.dtype, name=f"{name}_low")
                 x = low(x)
-            x = relu(nn.Dense(self.features, kernel_init=self.kernel_init, dtype=self.dtype, name=name)(x))
+            x = relu(Dense(self.features, kernel_init=self.kernel_init, dtype=self.dtype, name=name)(x))
             x = Dropout(self.dropout, name=f"drop{name[-1]}")(x, train=train)
         return x
 
@@ -116,8 +117,8 @@ class FastRCNN(nn.Module):
     def setup(self) -> None:
         # The last layers' scales are the paper's (section 2.3).
         outputs, normal = self.num_classes + 1, nn.initializers.normal
-        self.scores = nn.Dense(outputs, kernel_init=normal(0.01), dtype=self.dtype)
-        self.offsets = nn.Dense(4 * outputs, kernel_init=normal(0.001), dtype=self.dtype)
+        self.scores = Dense(outputs, kernel_init=normal(0.01), dtype=self.dtype)
+        self.offsets = Dense(4 * outputs, kernel_init=normal(0.001), dtype=self.dtype)
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> tuple[Array, Array]:
         """`classify` of one region a picture, all of it: what a summary lists, and what initialises every layer."""

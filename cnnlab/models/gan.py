@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from cnnlab.errors import UserError
 from cnnlab.ops.activations import relu
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.maxout import Maxout
 
@@ -98,8 +99,8 @@ class Generator(nn.Module):
         init = uniform(self.init_range)
         x = join_label(z, label, self.num_classes)
         for number, units in enumerate(self.hidden, 1):
-            x = relu(nn.Dense(units, kernel_init=init, dtype=self.dtype, name=f"h{number}")(x))
-        x = nn.Dense(math.prod(self.shape), kernel_init=init, dtype=self.dtype, name="output")(x)
+            x = relu(Dense(units, kernel_init=init, dtype=self.dtype, name=f"h{number}")(x))
+        x = Dense(math.prod(self.shape), kernel_init=init, dtype=self.dtype, name="output")(x)
         return nn.sigmoid(x.astype(jnp.float32)).reshape(-1, *self.shape)
 
 
@@ -142,5 +143,5 @@ class Discriminator(nn.Module):
         for number, units in enumerate(self.hidden, 1):
             x = Maxout(units, self.pieces, kernel_init=init, dtype=self.dtype, name=f"h{number}")(x)
             x = Dropout(of_units, name=f"drop{number}")(x, train=train)
-        logits = nn.Dense(self.outputs, kernel_init=init, dtype=self.dtype, name="output")(x)
+        logits = Dense(self.outputs, kernel_init=init, dtype=self.dtype, name="output")(x)
         return (logits if self.outputs > 1 else logits[:, 0]).astype(jnp.float32)

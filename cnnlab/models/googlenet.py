@@ -17,6 +17,7 @@ from cnnlab.models.maps import Maps, check_maps, chosen
 from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
 from cnnlab.ops.conv_bn import ConvBN
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.lrn import LRN
 from cnnlab.ops.pooling import AvgPool, MaxPool, adaptive_average
@@ -106,9 +107,9 @@ class Auxiliary(Layers):
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n k"]:
         x = AvgPool(5, 3, name="pool")(x) if self.variant == "paper" else adaptive_average(x, 4)
         x = self.conv(128, 1, 1, "conv", train)(x)
-        x = relu(nn.Dense(1024, kernel_init=INIT, dtype=self.dtype, name="fc")(x.reshape(x.shape[0], -1)))
+        x = relu(Dense(1024, kernel_init=INIT, dtype=self.dtype, name="fc")(x.reshape(x.shape[0], -1)))
         x = Dropout(0.7, name="drop")(x, train=train)
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="classifier")(x).astype(jnp.float32)
+        return Dense(self.num_classes, dtype=self.dtype, name="classifier")(x).astype(jnp.float32)
 
 
 class GoogLeNet(Layers):
@@ -165,5 +166,5 @@ class GoogLeNet(Layers):
                 if (maps := chosen(self, found)) is not None:
                     return maps
         x = Dropout(0.4 if paper else 0.2, name="drop")(jnp.mean(x, (1, 2)), train=train)
-        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="classifier")(x).astype(jnp.float32)
+        logits = Dense(self.num_classes, dtype=self.dtype, name="classifier")(x).astype(jnp.float32)
         return (logits, *beside) if heads else logits

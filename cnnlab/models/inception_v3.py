@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from cnnlab.ops.conv import Size, pair
 from cnnlab.ops.conv_bn import ConvBN
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.pooling import AvgPool, MaxPool
 
@@ -156,7 +157,7 @@ class Auxiliary(nn.Module):
         x = ConvBN(128, 1, 1, 0, INIT, self.axis_name, self.dtype, name="conv0")(x, train=train)
         x = ConvBN(768, 5, 1, 0, late, self.axis_name, self.dtype, name="conv1")(x, train=train)
         x = jnp.mean(x, (1, 2))
-        return nn.Dense(self.num_classes, kernel_init=last, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
+        return Dense(self.num_classes, kernel_init=last, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
 
 
 class InceptionV3(nn.Module):
@@ -205,5 +206,5 @@ class InceptionV3(nn.Module):
             if name == "Mixed_6e" and (heads or (self.auxiliary and self.is_initializing())):
                 beside.append(Auxiliary(self.num_classes, **shared, name="AuxLogits")(x, train=train))
         x = Dropout(self.dropout, name="dropout")(jnp.mean(x, (1, 2)), train=train)
-        logits = nn.Dense(self.num_classes, kernel_init=INIT, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
+        logits = Dense(self.num_classes, kernel_init=INIT, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
         return (logits, *beside) if heads else logits

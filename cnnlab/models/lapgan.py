@@ -26,6 +26,7 @@ from cnnlab.errors import UserError
 from cnnlab.models.gan import join_label, one_hot
 from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.pooling import sum_pool
 
@@ -103,7 +104,7 @@ def class_plane(
       UserError: there are no labels.
     """
     height, width = shape[:2]
-    plane = nn.Dense(height * width, kernel_init=INIT, dtype=dtype, name="label")(one_hot(label, num_classes))
+    plane = Dense(height * width, kernel_init=INIT, dtype=dtype, name="label")(one_hot(label, num_classes))
     return relu(plane).reshape(-1, height, width, 1)
 
 
@@ -162,8 +163,8 @@ class CoarsestGenerator(nn.Module):
         init = nn.initializers.normal(0.05)
         x = join_label(z, label, self.num_classes)
         for number, units in enumerate(self.hidden, 1):
-            x = relu(nn.Dense(units, kernel_init=init, dtype=self.dtype, name=f"h{number}")(x))
-        x = nn.Dense(math.prod(self.shape), kernel_init=init, dtype=self.dtype, name="output")(x)
+            x = relu(Dense(units, kernel_init=init, dtype=self.dtype, name=f"h{number}")(x))
+        x = Dense(math.prod(self.shape), kernel_init=init, dtype=self.dtype, name="output")(x)
         return x.astype(jnp.float32).reshape(-1, *self.shape)
 
 
@@ -196,9 +197,9 @@ class CoarsestDiscriminator(nn.Module):
         init = nn.initializers.normal(0.005)
         x = join_label(x.reshape(x.shape[0], -1), label, self.num_classes)
         for number, units in enumerate(self.hidden, 1):
-            x = relu(nn.Dense(units, kernel_init=init, dtype=self.dtype, name=f"h{number}")(x))
+            x = relu(Dense(units, kernel_init=init, dtype=self.dtype, name=f"h{number}")(x))
             x = Dropout(self.dropout, name=f"drop{number}")(x, train=train)
-        logits = nn.Dense(1, kernel_init=init, dtype=self.dtype, name="output")(x)
+        logits = Dense(1, kernel_init=init, dtype=self.dtype, name="output")(x)
         return logits[:, 0].astype(jnp.float32)
 
 
@@ -291,4 +292,4 @@ class LevelDiscriminator(nn.Module):
             conv = Conv(self.width, 5, stride, self.padding, kernel_init=INIT, dtype=self.dtype, name=f"conv{number}")
             x = relu(conv(x))
         x = Dropout(self.dropout, name="drop2")(x.reshape(x.shape[0], -1), train=train)
-        return nn.Dense(1, kernel_init=INIT, dtype=self.dtype, name="output")(x)[:, 0].astype(jnp.float32)
+        return Dense(1, kernel_init=INIT, dtype=self.dtype, name="output")(x)[:, 0].astype(jnp.float32)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from cnnlab.errors import UserError
 from cnnlab.ops.activations import relu, scaled_tanh
 from cnnlab.ops.conv import Conv, conv2d
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.pooling import MaxPool, sum_pool
 
 # Table I of the paper: row i lists the S2 maps that C3's map i sees.
@@ -158,11 +159,11 @@ class LeNet(nn.Module):
         x = squash(conv(120, 5, x, "C5"))
         x = x.reshape(x.shape[0], -1)
         inits = {"kernel_init": uniform_fan_in(120), "bias_init": uniform_fan_in(120)} if paper else {}
-        x = squash(nn.Dense(84, dtype=self.dtype, name="F6", **inits)(x))
+        x = squash(Dense(84, dtype=self.dtype, name="F6", **inits)(x))
         if paper:
             codes = tuple(map(tuple, rbf_codes(self.num_classes).tolist()))
             return -RBF(codes, name="output")(x)
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="output")(x).astype(jnp.float32)
+        return Dense(self.num_classes, dtype=self.dtype, name="output")(x).astype(jnp.float32)
 
 
 def map_loss(logits: Float[Array, "n k"], labels: Array, *, j: float) -> Float[Array, " n"]:

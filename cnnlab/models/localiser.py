@@ -21,6 +21,7 @@ from cnnlab.models.zfnet import ZFNet
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.dropout import Dropout
 from cnnlab.ops.pooling import MaxPool
 
@@ -66,13 +67,13 @@ class Localiser(nn.Module):
         seen = Dropout(self.dropout, name="drop")(found, train=train)
         where = seen.reshape(seen.shape[0], -1)
         if self.hidden:
-            where = relu(nn.Dense(self.hidden, dtype=self.dtype, name="fc")(where))
+            where = relu(Dense(self.hidden, dtype=self.dtype, name="fc")(where))
         what = seen.mean((1, 2)) if seen.ndim == 4 else seen
-        scores = nn.Dense(self.num_classes, dtype=self.dtype, name="scores")(what)
+        scores = Dense(self.num_classes, dtype=self.dtype, name="scores")(what)
         count = self.num_classes if self.per_class else 1
         # From small weights, as VGG's: what begins far from the middle would have to be unlearnt.
         small = nn.initializers.normal(0.01)
-        boxes = nn.Dense(4 * count, kernel_init=small, bias_init=middle_init, dtype=self.dtype, name="boxes")(where)
+        boxes = Dense(4 * count, kernel_init=small, bias_init=middle_init, dtype=self.dtype, name="boxes")(where)
         return scores.astype(jnp.float32), boxes.reshape(-1, count, 4).astype(jnp.float32)
 
 

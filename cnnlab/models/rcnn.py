@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cnnlab.data.warp import bilinear
+from cnnlab.ops.dense import Dense
 
 
 def warp_regions(
@@ -80,7 +81,7 @@ class RCNN(nn.Module):
     dtype: DTypeLike | None = None
 
     def setup(self) -> None:
-        self.scores = nn.Dense(self.num_classes + 1, kernel_init=nn.initializers.normal(0.01), dtype=self.dtype)
+        self.scores = Dense(self.num_classes + 1, kernel_init=nn.initializers.normal(0.01), dtype=self.dtype)
         self.judges = Judges(self.num_classes)
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n r k"]:

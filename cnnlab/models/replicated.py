@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from cnnlab.errors import UserError, nearest
 from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.locally_connected import LocallyConnected
 from cnnlab.ops.pooling import AvgPool, MaxPool
 
@@ -49,4 +50,4 @@ class ReplicatedNet(nn.Module):
         for number, maps in enumerate(self.maps, 1):
             x = relu(layer(maps, 3, stride, 1, dtype=self.dtype, name=f"conv{number}")(x))
             x = pool(window, window, name=f"pool{number}")(x)
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x.reshape(x.shape[0], -1)).astype(jnp.float32)
+        return Dense(self.num_classes, dtype=self.dtype, name="fc")(x.reshape(x.shape[0], -1)).astype(jnp.float32)

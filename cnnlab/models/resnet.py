@@ -19,6 +19,7 @@ from cnnlab.models.resnet_cifar import HE, LINEAR, shortcut_a
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.pooling import MaxPool
 from cnnlab.ops.repeat import repeat
 
@@ -164,4 +165,4 @@ class ResNet(nn.Module):
             if (maps := chosen(self, found)) is not None:
                 return maps
         x = jnp.mean(x, (1, 2))
-        return nn.Dense(self.num_classes, kernel_init=LINEAR, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
+        return Dense(self.num_classes, kernel_init=LINEAR, dtype=self.dtype, name="fc")(x).astype(jnp.float32)

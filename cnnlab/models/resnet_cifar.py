@@ -14,6 +14,7 @@ from cnnlab.errors import UserError
 from cnnlab.ops.activations import relu
 from cnnlab.ops.batch_norm import BatchNorm
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.repeat import repeat
 
 # Of convolutions, keeps the size of signals through rectifiers: N(0, 2 / (outputs of a filter's size)), as in the
@@ -98,4 +99,4 @@ class ResNetCifar(nn.Module):
             )
             x = repeat(others, first(x, train=train), train=train)
         x = jnp.mean(x, (1, 2))
-        return nn.Dense(self.num_classes, kernel_init=LINEAR, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
+        return Dense(self.num_classes, kernel_init=LINEAR, dtype=self.dtype, name="fc")(x).astype(jnp.float32)

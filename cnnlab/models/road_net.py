@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from cnnlab.errors import UserError
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.locally_connected import LocallyConnected
 
 HE = nn.initializers.he_normal()
@@ -55,8 +56,8 @@ class RoadNet(nn.Module):
         layer = KINDS[self.kind]
         for i, (features, window, stride) in enumerate(zip(self.features, (12, 4), (4, 2), strict=True), 1):
             x = nn.relu(layer(features, window, stride, kernel_init=HE, dtype=self.dtype, name=f"fields{i}")(x))
-        x = nn.relu(nn.Dense(self.hidden, kernel_init=HE, dtype=self.dtype, name="hidden")(x.reshape(x.shape[0], -1)))
-        x = nn.Dense(self.labels**2 * self.num_classes, dtype=self.dtype, name="labels")(x)
+        x = nn.relu(Dense(self.hidden, kernel_init=HE, dtype=self.dtype, name="hidden")(x.reshape(x.shape[0], -1)))
+        x = Dense(self.labels**2 * self.num_classes, dtype=self.dtype, name="labels")(x)
         return x.reshape(x.shape[0], self.labels, self.labels, self.num_classes).astype(jnp.float32)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.pooling import MaxPool
 
 WINDOW = 32  # pixels that one output sees, each way
@@ -45,5 +46,5 @@ class SlidingNet(nn.Module):
         x = relu(Conv(third, 5, name="conv3")(x))
         if self.whole:
             x = x.reshape(x.shape[0], -1)
-        x = relu(nn.Dense(self.hidden, name="hidden")(x))
-        return nn.Dense(self.num_outputs, name="output")(x)
+        x = relu(Dense(self.hidden, name="hidden")(x))
+        return Dense(self.num_outputs, name="output")(x)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PyTree
 from cnnlab.errors import UserError
 from cnnlab.ops.activations import relu
 from cnnlab.ops.conv import Conv
+from cnnlab.ops.dense import Dense
 from cnnlab.ops.grid_sample import IDENTITY, check_kind, check_transform, grid_sample, transform_grid
 from cnnlab.ops.pooling import AvgPool, MaxPool
 
@@ -38,7 +39,7 @@ class DenseLocaliser(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n k"]:
         x = x.reshape(x.shape[0], -1)
         for number, units in enumerate(self.hidden, 1):
-            x = relu(nn.Dense(units, dtype=self.dtype, name=f"h{number}")(x))
+            x = relu(Dense(units, dtype=self.dtype, name=f"h{number}")(x))
         return x
 
 
@@ -64,7 +65,7 @@ class ConvLocaliser(nn.Module):
         x = relu(Conv(self.features, 5, dtype=self.dtype, name="conv1")(x))
         x = MaxPool(2, 2, name="pool1")(x)
         x = relu(Conv(self.features, 5, dtype=self.dtype, name="conv2")(x))
-        return relu(nn.Dense(self.hidden, dtype=self.dtype, name="h3")(x.reshape(x.shape[0], -1)))
+        return relu(Dense(self.hidden, dtype=self.dtype, name="h3")(x.reshape(x.shape[0], -1)))
 
 
 class SpatialTransformer(nn.Module):
@@ -107,7 +108,7 @@ class SpatialTransformer(nn.Module):
         for number in range(1, self.parallel + 1):
             seen = self.localiser(dtype=self.dtype, name=f"localiser{number}")(x).astype(jnp.float32)
             inits = {"kernel_init": nn.initializers.zeros, "bias_init": lambda *_: begin}
-            theta = nn.Dense(len(begin), name=f"theta{number}", **inits)(seen)
+            theta = Dense(len(begin), name=f"theta{number}", **inits)(seen)
             grid = transform_grid(self.kind, theta, self.size or x.shape[1:3])
             outputs.append(grid_sample(x, grid, self.padding))
             for name, value in (("theta", theta), ("grid", grid), ("transformed", outputs[-1])):
@@ -141,7 +142,7 @@ class STCNN(nn.Module):
             # pixels. They make a single pixel of it.
             x = MaxPool(2, 2, ceil=True, name=f"pool{number}")(x) if x.shape[1] > 1 else x
         x = x.reshape(x.shape[0], -1)
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="output")(x).astype(jnp.float32)
+        return Dense(self.num_classes, dtype=self.dtype, name="output")(x).astype(jnp.float32)
 
 
 class STFCN(nn.Module):
@@ -162,8 +163,8 @@ class STFCN(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n k"]:
         x = _transformed(self, x).reshape(x.shape[0], -1)
         for number in (1, 2):
-            x = relu(nn.Dense(self.units, dtype=self.dtype, name=f"fc{number}")(x))
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="output")(x).astype(jnp.float32)
+            x = relu(Dense(self.units, dtype=self.dtype, name=f"fc{number}")(x))
+        return Dense(self.num_classes, dtype=self.dtype, name="output")(x).astype(jnp.float32)
 
 
 def _transformed(net: STCNN | STFCN, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:

@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -16,6 +17,8 @@ from cnnlab.ops import winograd
 Pair = tuple[int, int]
 
 FEW_WEIGHTS = 1000  # of a layer on one channel, up to which a sum of shifted pictures is the faster form
+FEW_CHANNELS = 16  # of the input, under which its gradient is faster as products of whole rows
+SHORT_ROW = 4  # filters' widths, up to which it is
 SMALL_MAP = 49  # output pixels of a picture, up to which the general convolution is the slower form
 
 
@@ -151,6 +154,8 @@ def _spatial_backward(stride: Pair, padding: Pair, kept: tuple[Array, Array], g:
     if x.shape[-1] == 1:
         seen = jax.linear_transpose(lambda a: patches(a, kernel.shape[:2], stride, padding), x)
         dx = seen(g.reshape(-1, g.shape[-1]) @ kernel.reshape(-1, g.shape[-1]).T)[0]
+    elif stride == (1, 1) and x.shape[-1] < FEW_CHANNELS and x.shape[2] <= SHORT_ROW * kernel.shape[1]:
+        dx = input_gradient_by_rows(g, kernel, x.shape, padding)
     elif stride == (1, 1):
         dx = jax.linear_transpose(lambda a: lax_conv(a, kernel, stride, padding), x)(g)[0]
     else:
@@ -189,3 +194,23 @@ def input_gradient(
     phases = [jnp.stack([phase(a, b) for b in range(stride[1])], 3) for a in range(stride[0])]
     padded = jnp.stack(phases, 2).reshape(n, rows * stride[0], columns * stride[1], c)
     return lax.slice(padded, (0, *padding, 0), (n, padding[0] + h, padding[1] + w, c))
+
+
+def input_gradient_by_rows(
+    g: Float[Array, "n h2 w2 k"], kernel: Float[Array, "kh kw c k"], shape: tuple[int, ...], padding: Pair
+) -> Float[Array, "n h w c"]:
+    """The gradient of the input at stride 1, as a matrix product for whole rows: few channels fill a core's lanes so.
+
+    A row of the cotangent times a matrix with the filter's weights along its diagonals gives what each row of the
+    filter brings to a row of the input. 5×5, 6 channels from 16, batch 256 of 14×14, two cores of an Intel Xeon: 2.0 ms
+    against 5.6 for the general convolution.
+    """
+    n, height, width, features = g.shape
+    rows, columns = kernel.shape[:2]
+    weight = np.arange(shape[2]) - np.arange(width)[:, None] + padding[1]  # between two columns: input, output
+    seen = (weight >= 0) & (weight < columns)
+    bands = jnp.where(seen[:, :, None, None], kernel[:, np.clip(weight, 0, columns - 1)], 0.0)
+    bands = bands.transpose(1, 4, 0, 2, 3).reshape(width * features, -1)
+    brought = lax.optimization_barrier(g.reshape(n * height, -1) @ bands).reshape(n, height, rows, -1)
+    dx = sum(jnp.pad(brought[:, :, i], ((0, 0), (i, rows - 1 - i), (0, 0))) for i in range(rows))
+    return dx[:, padding[0] : padding[0] + shape[1]].reshape(shape)

@@ -38,5 +38,5 @@ class Maxout(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*n d"]) -> Float[Array, "*n k"]:
         units = self.features * self.pieces
-        linear = nn.Dense(units, kernel_init=self.kernel_init, dtype=self.dtype, name="linear")
+        linear = Dense(units, kernel_init=self.kernel_init, dtype=self.dtype, name="linear")
         return maxout(linear(x), self.pieces)
