@@ -9,6 +9,7 @@ from absl import app, flags
 from cnnlab import allocator, configs
 
 FLAGS = flags.FLAGS
+DEBUG = {f"{dashes}debug{value}" for dashes in ("-", "--") for value in ("", "=true", "=True", "=1")}
 flags.DEFINE_string("experiment", None, "Which file of experiments/; default: the one that the workdir holds.")
 flags.DEFINE_string("workdir", None, "The run's folder; default: runs/EXPERIMENT.")
 flags.DEFINE_enum("mode", "train", configs.MODES, "What to do.")
@@ -95,4 +96,4 @@ def run(mode: str, name: str, config: configs.ConfigDict, workdir: Path, options
 
 if __name__ == "__main__":
     allocator.keep_memory()
-    sys.exit(configs.exit_code(lambda: main(sys.argv), debug="--debug" in sys.argv))
+    sys.exit(configs.exit_code(lambda: main(sys.argv), debug=not DEBUG.isdisjoint(sys.argv)))

@@ -225,8 +225,9 @@ def test_all_pictures_corrupt(run, trained, tmp_path):
     assert "none of the 1 pictures can be read" in err
 
 
-def test_debug_shows_the_traceback():
-    command = [sys.executable, "launch.py", "--experiment=nothing", "--debug"]
+@pytest.mark.parametrize("flag", ["--debug", "--debug=true"])
+def test_debug_shows_the_traceback(flag):
+    command = [sys.executable, "launch.py", "--experiment=nothing", flag]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
     assert "Traceback" in done.stderr
