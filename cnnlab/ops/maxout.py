@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from cnnlab.ops.dense import Dense
+
 
 def maxout(x: Float[Array, "*n kp"], pieces: int) -> Float[Array, "*n k"]:
     """Of kp = k·pieces inputs, output j is the largest of j, j + k, j + 2k, … (section 3 of the paper).
