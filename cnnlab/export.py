@@ -9,6 +9,7 @@ It runs on CPUs, GPUs and TPUs alike, with its weights inside, for as long as JA
 programs (half a year at least).
 """
 
+import functools
 import json
 import tempfile
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def program(experiment: Experiment, state: TrainState, batch_size: int = 0) -> e
     if hasattr(experiment.task, "sample"):
         function, fields = _sampling(experiment, state), _fields_of_sample(experiment)
     else:
-        function, fields = _prediction(experiment, state), _fields_of_picture(experiment)
+        function, fields = functools.partial(experiment.task.predict_step, state), _fields_of_picture(experiment)
     count = batch_size or export.symbolic_shape("n")[0]
     batch = {name: jax.ShapeDtypeStruct((count, *one.shape), one.dtype) for name, one in fields.items()}
     try:
@@ -95,13 +96,6 @@ def program(experiment: Experiment, state: TrainState, batch_size: int = 0) -> e
         raise UserError(
             f"{experiment.name} cannot be exported for any number of pictures: name one, --config.export.batch_size=1"
         ) from error
-
-
-def _prediction(experiment: Experiment, state: TrainState) -> Callable[[Batch], Any]:
-    def predict(batch: Batch) -> Any:
-        return experiment.task.predict_step(state, batch)
-
-    return predict
 
 
 def _sampling(experiment: Experiment, state: TrainState) -> Callable[[Batch], Array]:
@@ -138,7 +132,6 @@ def describe(program: export.Exported, experiment: Experiment) -> dict[str, Any]
       one array only has the name "output". "classes", in the order of the labels, and "words", in that of the tokens,
       where there are such.
     """
-
     (batch,), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
     outputs = jax.tree.unflatten(program.out_tree, program.out_avals)
     said = {
@@ -157,7 +150,7 @@ def _by_name(outputs: Any) -> dict[str, Any]:
     return outputs if isinstance(outputs, dict) else {"output": outputs}
 
 
-def _described(array: jax.core.ShapedArray) -> dict[str, Any]:
+def _described(array: Any) -> dict[str, Any]:
     return {"shape": [size if isinstance(size, int) else str(size) for size in array.shape], "dtype": str(array.dtype)}
 
 

@@ -7,7 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
+from cnnlab import configs
 from cnnlab.experiment import Experiment
 from experiments import lenet_digits, resnet_cifar10
 
@@ -27,6 +29,13 @@ def tiny_resnet(steps: int = 2, **fields: Any) -> Experiment:
     config.update({"data": "digits", "depth": 8, **fields})
     config.small.update(size=8, batch_size=16, steps=steps)
     return resnet_cifar10.build(config)
+
+
+def options(mode: str, **fields: Any) -> ConfigDict:
+    """The fields of a mode that stand under its own name; `fields` override them."""
+    found = configs.options_of(mode)[mode]
+    found.update(fields)
+    return found
 
 
 def same(a: Any, b: Any) -> bool:

@@ -9,13 +9,7 @@ from cnnlab import configs, evaluate, loop, workdirs
 from cnnlab.errors import UserError
 from cnnlab.models.dense import Dense
 from experiments import alexnet_imagenet, faster_rcnn_shapes, vgg_imagenet
-from tests.small import tiny_resnet
-
-
-def options(**fields):
-    found = configs.options_of("eval").eval
-    found.update(fields)
-    return found
+from tests.small import options, tiny_resnet
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +46,16 @@ def test_a_run_with_itself_is_itself(trained):
 
 def test_ten_crops_of_the_networks_size():
     experiment = alexnet_imagenet.build(alexnet_imagenet.get_config())
-    views = evaluate.as_in_papers(experiment, options(crops=10)).task.views
+    views = evaluate.as_in_papers(experiment, options("eval", crops=10)).task.views
     stored = jax.ShapeDtypeStruct((2, 256, 256, 3), np.uint8)
     assert jax.eval_shape(views, stored).shape == (2, 10, 227, 227, 3)
-    assert evaluate.as_in_papers(experiment, options()) is experiment
+    assert evaluate.as_in_papers(experiment, options("eval")) is experiment
 
 
 def test_forty_eight_crops_want_pictures_stored_larger():
     config = alexnet_imagenet.get_config()
     config.update(variant="one_column", stored_size=352)
-    views = evaluate.as_in_papers(alexnet_imagenet.build(config), options(crops=48)).task.views
+    views = evaluate.as_in_papers(alexnet_imagenet.build(config), options("eval", crops=48)).task.views
     stored = jax.ShapeDtypeStruct((2, 352, 352, 3), np.uint8)
     assert jax.eval_shape(views, stored).shape == (2, 48, 224, 224, 3)
 
@@ -72,18 +66,18 @@ def test_a_hundred_and_forty_four_of_three_squares(tmp_path):
         Image.new("RGB", (704, 352), (i, 0, 0)).save(tmp_path / "ab"[i % 2] / f"{i}.png")
     config = alexnet_imagenet.get_config()
     config.update(variant="one_column", stored_size=352, data=str(tmp_path), test_share=0.5)
-    experiment = evaluate.as_in_papers(alexnet_imagenet.build(config), options(crops=144))
+    experiment = evaluate.as_in_papers(alexnet_imagenet.build(config), options("eval", crops=144))
     pictures = experiment.test_data().batch(np.arange(1))["image"]
     assert pictures.shape == (1, 3, 352, 352, 3)
     assert jax.eval_shape(experiment.task.views, jax.numpy.asarray(pictures)).shape == (1, 144, 224, 224, 3)
     with pytest.raises(UserError, match="the test pictures of resnet_cifar10 are squares: their 48 views"):
-        evaluate.as_in_papers(tiny_resnet(), options(crops=144))
+        evaluate.as_in_papers(tiny_resnet(), options("eval", crops=144))
 
 
 def test_vgg_is_tested_densely():
     config = vgg_imagenet.get_config()
     config.stored_size = 320
-    task = evaluate.as_in_papers(vgg_imagenet.build(config), options(dense="256,320")).task
+    task = evaluate.as_in_papers(vgg_imagenet.build(config), options("eval", dense="256,320")).task
     assert isinstance(task.model, Dense)
     sizes = jax.eval_shape(task.views, jax.ShapeDtypeStruct((1, 320, 320, 3), np.uint8))
     assert [view.shape for view in sizes] == [(1, 2, 256, 256, 3), (1, 2, 320, 320, 3)]
@@ -91,10 +85,10 @@ def test_vgg_is_tested_densely():
 
 
 def test_the_command_writes_figures_and_prints(trained, capsys):
-    evaluate.evaluate_and_say(tiny_resnet(), trained[0], "latest", options(crops=10))
+    evaluate.evaluate_and_say(tiny_resnet(), trained[0], "latest", options("eval", crops=10))
     assert "resnet_cifar10 at step 2: loss" in capsys.readouterr().out
     assert (trained[0] / "figures" / "confusion.png").exists()
-    evaluate.ensemble_and_say(trained, "latest", options())
+    evaluate.ensemble_and_say(trained, "latest", options("eval"))
     assert "2 runs together: loss" in capsys.readouterr().out
 
 
@@ -110,7 +104,7 @@ def test_the_command_writes_figures_and_prints(trained, capsys):
 )
 def test_views_that_cannot_be(module, fields, message):
     with pytest.raises(UserError, match=message):
-        evaluate.as_in_papers(module.build(module.get_config()), options(**fields))
+        evaluate.as_in_papers(module.build(module.get_config()), options("eval", **fields))
 
 
 def test_detectors_do_not_vote(tmp_path):

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from jax import export as programs
 
-from cnnlab import configs, export, loop
+from cnnlab import export, loop
 from cnnlab.data.digits import digits
 from cnnlab.errors import UserError
 from experiments import alignment_shapes, caption_shapes, gan_mnist, localisation_shapes, roads_synthetic
-from tests.small import same, small_experiment
+from tests.small import options, same, small_experiment
 
 RUN = """
 import pathlib, sys
@@ -23,13 +23,6 @@ program = jax.export.deserialize(pathlib.Path("program.jax").read_bytes())
 np.save("outputs.npy", program.call({"image": np.load("pictures.npy")}))
 assert not any(name.partition(".")[0] in ("cnnlab", "flax") for name in sys.modules)
 """
-
-
-def options(**fields):
-    """Those of the mode."""
-    found = configs.options_of("export").export
-    found.update(fields)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +36,7 @@ def trained(tmp_path_factory):
 
 def test_the_file_predicts_with_jax_alone(trained, capsys):
     experiment, folder = trained
-    export.export_and_say(experiment, folder, "latest", options())
+    export.export_and_say(experiment, folder, "latest", options("export"))
     pictures = digits("test").arrays["image"][:5]
     np.save(folder / "exported" / "pictures.npy", pictures)
     subprocess.run([sys.executable, "-c", RUN], cwd=folder / "exported", check=True)
@@ -132,10 +125,10 @@ def test_a_net_that_must_know_how_many_pictures_there_are(trained, monkeypatch):
 def test_what_cannot_be_exported_is_said(trained):
     experiment, folder = trained
     with pytest.raises(UserError, match=r"config.export.format is 'onnx'; it must be 'program' or 'torchvision'"):
-        export.export_and_say(experiment, folder, "latest", options(format="onnx"))
+        export.export_and_say(experiment, folder, "latest", options("export", format="onnx"))
     with pytest.raises(UserError, match=r"config.export.batch_size is -1; it must be 0, for any number, or more"):
-        export.export_and_say(experiment, folder, "latest", options(batch_size=-1))
+        export.export_and_say(experiment, folder, "latest", options("export", batch_size=-1))
     with pytest.raises(UserError, match="no weights are published for this LeNet"):
-        export.export_and_say(experiment, folder, "latest", options(format="torchvision"))
+        export.export_and_say(experiment, folder, "latest", options("export", format="torchvision"))
     with pytest.raises(UserError, match="alignment_shapes finds pictures by a sentence"):
         export.program(small(alignment_shapes, drawings=50), loop.restored_state(experiment, folder))
