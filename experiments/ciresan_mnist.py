@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from cnnlab import parallel
 from cnnlab.configs import plain
 from cnnlab.data import digits
+from cnnlab.data.augment import Augment
 from cnnlab.data.digits import CLASS_NAMES
 from cnnlab.data.distort import handwriting_distortion
 from cnnlab.data.pictures import read_picture
@@ -43,13 +44,14 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.data = "mnist"  # of TFDS; or "digits"
     config.hidden = (2500, 2000, 1500, 1000, 500)  # units of the hidden layers
-    config.deform = True  # distort each digit anew each time: affine, then elastic
+    config.deform = 1.0  # distort each digit anew each time, affine, then elastic, by so much of the paper's; 0: not
     config.batch_size = 128  # of all devices together, which must divide it; the paper's is 1
     config.eval_batch_size = 1000  # likewise
     config.epochs = 60.0  # passes over the training pictures
     config.optimizer = "adam"  # its rate falls to 0 along half a cosine; or "sgd", the paper's, to a thousandth
     config.learning_rate = 5e-4  # at the first step; the paper's is 1e-3, of one picture at a time
     config.weight_decay = 0.0  # of Adam: decoupled, times the learning rate; the paper has none
+    config.init_from = ""  # weights to begin with: a run's workdir
     config.seed = 0  # of the initial weights, the order of the examples and their distortions
     config.log_every = 100  # steps between reports
     config.eval_every = 2345  # steps between tests: five epochs
@@ -73,6 +75,25 @@ def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation
         raise UserError(f'config.optimizer is "{config.optimizer}"; it must be "adam" or "sgd"')
     check_rate(config.learning_rate)
     return optax.sgd(optax.exponential_decay(config.learning_rate, max(1, steps), 1e-3))
+
+
+def distortion(strength: float) -> Augment | None:
+    """The paper's deformations with their angles, scalings and displacements times `strength`; None for 0.
+
+    Raises:
+      UserError: `strength` is not from 0 to 2.
+    """
+    if not 0 <= strength <= 2:
+        raise UserError(f"config.deform is {strength:g}; it must be from 0, no distortion, to 2, twice the paper's")
+    if strength == 0:
+        return None
+    return functools.partial(
+        handwriting_distortion,
+        alpha=(36 * strength, 38 * strength),
+        degrees=15 * strength,
+        gentle_degrees=7.5 * strength,
+        scale=(0.15 * strength, 0.2 * strength),
+    )
 
 
 def build(config: ConfigDict) -> Experiment:
@@ -101,7 +122,7 @@ def build(config: ConfigDict) -> Experiment:
             optimizer=optimizer_of(config, steps),
             preprocess=functools.partial(pad_and_scale, size=29, low=-1.0, high=1.0),
             class_names=CLASS_NAMES,
-            augment=handwriting_distortion if config.deform else None,
+            augment=distortion(config.deform),
         ),
         train_data=train,
         test_data=test,
@@ -110,6 +131,7 @@ def build(config: ConfigDict) -> Experiment:
         read_picture=functools.partial(read_picture, shape=SHAPE),
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
+        init_from=config.init_from,
         steps=steps,
         seed=config.seed,
         log_every=config.log_every,

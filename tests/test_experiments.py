@@ -277,6 +277,26 @@ def test_ciresans_own_descent():
         module.build(config)
 
 
+def test_ciresans_digits_are_distorted_by_as_much_as_asked():
+    """The weaker the distortion, the nearer they stay to what they were."""
+    module = configs.load("ciresan_mnist")
+    batch = {"image": jnp.asarray(digits("train").arrays["image"][:64]), "label": jnp.zeros(64, int)}
+    moved = [
+        float(
+            jnp.abs(
+                module.distortion(strength)(jax.random.split(jax.random.key(0), 64), batch)["image"]
+                - batch["image"].astype(float)
+            ).mean()
+        )
+        for strength in (1e-6, 0.33, 1.0)
+    ]
+    assert moved[0] < 0.01 < 2 < moved[1] < 0.7 * moved[2]
+    assert module.distortion(0.0) is None
+    for strength in (-0.5, 2.5, float("nan")):
+        with pytest.raises(UserError, match=r"config\.deform is .*; it must be from 0, no distortion, to 2"):
+            module.distortion(strength)
+
+
 def test_a_new_classifier_begins_without_an_opinion():
     """Under He's weights, meant for many outputs, a few classes would begin with a loss of many nats."""
     features = jnp.abs(jax.random.normal(jax.random.key(0), (64, 512)))
