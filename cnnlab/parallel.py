@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from cnnlab import allocator
 from cnnlab.errors import UserError
 
 AXIS = "devices"
@@ -174,6 +175,8 @@ def _compile(lowered: jax.stages.Lowered) -> Callable:
         if not any(name in str(error) for name in CPU_OPTIONS):
             raise
         return lowered.compile()  # a later XLA without one of these options
+    finally:
+        allocator.close_gaps()
 
 
 def gather(outputs: PyTree) -> dict[str, np.ndarray]:

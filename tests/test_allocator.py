@@ -43,3 +43,41 @@ def test_it_starts_anew_once():
 
 def test_tunables_of_the_users_own_stay():
     assert run(GLIBC_TUNABLES="glibc.malloc.check=0")[1:] == ["on"]
+
+
+GAPS = """
+import ctypes
+from cnnlab.allocator import LARGEST_GAP, SMALLEST_GAP, close_gaps, keep_memory
+keep_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+
+def pieces(size):
+    return [libc.malloc(ctypes.c_size_t(size)) for _ in range(2000)]
+
+several = {size: pieces(size) for size in (SMALLEST_GAP, 5000, LARGEST_GAP)}
+for made in several.values():
+    for piece in made[::2]:
+        libc.free(ctypes.c_void_p(piece))
+close = "close" in __import__("sys").argv
+if close:
+    close_gaps()
+print(*(sum(piece in set(made[::2]) for piece in pieces(size)) for size, made in several.items()))
+ctypes.memset(several[5000][1], 7, 5000)  # what was not free is as it was
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_gaps_are_used_until_they_are_closed():
+    def reused(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-c", GAPS, *arguments],
+            env={name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [int(number) for number in done.stdout.split()]
+
+    assert min(reused()) > 500
+    assert max(reused("close")) < 50

@@ -17,8 +17,7 @@ from cnnlab.data.sentences import LONGEST, distinct, sentences
 from cnnlab.data.shapes import CLASS_NAMES, SPLITS
 from cnnlab.data.source import Source
 from cnnlab.data.text import MINIMUM, Vocabulary, words_of
-from cnnlab.data.tfds_objects import open_objects
-from cnnlab.data.tfds_source import version_folder
+from cnnlab.data.tfds_source import open_split, version_folder
 from cnnlab.errors import UserError
 
 DRAWN_TESTED = 1000  # pictures of shapes to test on
@@ -256,7 +255,7 @@ def of_tfds(rules: Rules, experiment: str, vocabulary: Vocabulary | None = None)
     words, classes = rules.words or RECORDS_WORDS, coco.NAMES if rules.boxes else ()
 
     def opened(split: str) -> CaptionRecords:
-        records, found = open_objects(TFDS, split, experiment)
+        records, found = open_split(TFDS, split, experiment, within="objects")
         if rules.boxes and found != coco.NAMES:
             raise UserError(f"the prepared {TFDS} has other classes than COCO's {len(coco.NAMES)}: {found[:5]} …")
         return CaptionRecords(records, TFDS, words, rules.cut, rules.boxes)

@@ -12,7 +12,8 @@ from cnnlab.data.detection import DetectionSource, check_outlines
 from cnnlab.data.prepare import prepare
 from cnnlab.data.shapes import CLASS_NAMES, ShapesSource
 from cnnlab.data.source import Source
-from cnnlab.data.tfds_objects import Records, open_objects
+from cnnlab.data.tfds_objects import Records
+from cnnlab.data.tfds_source import open_split
 from cnnlab.errors import UserError
 
 DRAWN = {"train": 20_000, "test": 500}  # pictures of shapes
@@ -147,7 +148,7 @@ def of_tfds(name: str, resizing: Resizing, objects: int, experiment: str, mask_w
     def read(split: str) -> Source:
         if mask_window:
             check_outlines(Records([], name, False))  # before anybody prepares the set
-        records, found = open_objects(name, split, experiment)
+        records, found = open_split(name, split, experiment, within="objects")
         if found != class_names:
             raise UserError(f"the prepared {name} has other classes than the {len(class_names)} known: {found[:5]} …")
         return DetectionSource(Records(records, name, name.startswith("voc")), class_names, resizing, objects)

@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import Int
 
 from cnnlab.data.pictures import SUFFIXES, CorruptPicture, LeftOut, read_picture
-from cnnlab.data.source import ArraySource, Source
+from cnnlab.data.source import MEMORY_LIMIT, ArraySource, Source
 from cnnlab.errors import UserError
 
 TESTED = ("test", "val", "valid", "validation")  # names of the folder beside "train"
-MEMORY_LIMIT = 1 << 30  # bytes of decoded pictures that are kept in memory; larger sets are decoded batch by batch
 
 
 @dataclasses.dataclass(frozen=True)

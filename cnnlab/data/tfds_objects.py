@@ -8,39 +8,6 @@ import numpy as np
 
 from cnnlab.data.annotations import Annotation, Findings, Mark, checked, picture_size
 from cnnlab.data.pictures import CorruptPicture
-from cnnlab.data.tfds_source import data_dir, formats, version_folder
-from cnnlab.errors import UserError
-
-
-def open_objects(name: str, split: str, experiment: str) -> tuple[Any, tuple[str, ...]]:
-    """The raw records of a split ("train", "train+validation" …) of pictures with objects, and the class names.
-
-    Args:
-      name: of the data set, "voc/2007" or "coco/2017", say.
-      split: in TFDS's words.
-      experiment: whose `--mode=prepare` prepares the data set; named where it is missing.
-
-    Raises:
-      UserError: the data set is not prepared, stands as tfrecord only, or has no such split.
-    """
-    import tensorflow_datasets as tfds  # late: half a second that only runs on TFDS data need
-
-    how = f"prepare it with: python launch.py --experiment={experiment} --mode=prepare --data_dir={data_dir()}"
-    folder = version_folder(name)
-    if folder is None:
-        raise UserError(f"the data set {name} is not in {data_dir()}; {how}")
-    if "array_record" not in formats(folder):
-        raise UserError(f"{folder} stands as {', '.join(formats(folder))}, which has no random access; {how}")
-    builder = tfds.builder_from_directory(folder)
-    try:
-        records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-        records.__getitems__([0, len(records) - 1] if len(records) else [])  # the files are opened no sooner
-    except (ValueError, KeyError) as error:
-        known = ", ".join(builder.info.splits)
-        raise UserError(f"the data set {name} has no split {split!r}; it has {known}") from error
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"the data set in {folder} cannot be read: {error}; {how}") from error
-    return records, tuple(builder.info.features["objects"]["label"].names)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Int
 
 from cnnlab.data.pictures import CorruptPicture, decode_picture
-from cnnlab.data.source import ArraySource, Source
+from cnnlab.data.source import MEMORY_LIMIT, ArraySource, Source
 from cnnlab.errors import UserError
 
-MEMORY_LIMIT = 1 << 30  # bytes of decoded pictures that are kept in memory; larger sets are decoded batch by batch
 BLOCK = 2000  # records read at a time
 
 
@@ -40,8 +39,14 @@ def formats(folder: Path) -> list[str]:
     return [info.get("fileFormat", "tfrecord"), *info.get("alternativeFileFormats", [])]
 
 
-def open_split(name: str, split: str, experiment: str) -> tuple[Any, tuple[str, ...]]:
-    """The raw records of a split ("train", "test", "train[:1000]" …) and the class names; see `tfds_source`.
+def open_split(name: str, split: str, experiment: str, within: str = "") -> tuple[Any, tuple[str, ...]]:
+    """The raw records of a split, by index, and the class names.
+
+    Args:
+      name: of the data set, "mnist" or "voc/2007", say.
+      split: in TFDS's words: "train", "test[:1000]", "train+validation" …
+      experiment: whose `--mode=prepare` prepares the data set; named where it is missing.
+      within: the feature that has the labels, "objects" in sets for detectors; empty: the record itself has one.
 
     Raises:
       UserError: the data set is not prepared, stands as tfrecord only, or has no such split.
@@ -63,7 +68,8 @@ def open_split(name: str, split: str, experiment: str) -> tuple[Any, tuple[str, 
         raise UserError(f"the data set {name} has no split {split!r}; it has {known}") from error
     except (OSError, RuntimeError) as error:
         raise UserError(f"the data set in {folder} cannot be read: {error}; {how}") from error
-    return records, tuple(builder.info.features["label"].names)
+    features = builder.info.features[within] if within else builder.info.features
+    return records, tuple(features["label"].names)
 
 
 @dataclasses.dataclass(frozen=True)

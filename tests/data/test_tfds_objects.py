@@ -13,7 +13,8 @@ from cnnlab.data import detected, voc
 from cnnlab.data.canvas import Resizing
 from cnnlab.data.detection import DetectionSource
 from cnnlab.data.pictures import CorruptPicture
-from cnnlab.data.tfds_objects import Records, open_objects
+from cnnlab.data.tfds_objects import Records
+from cnnlab.data.tfds_source import open_split
 from cnnlab.errors import UserError
 
 
@@ -177,14 +178,14 @@ def test_other_classes_than_the_known(place):
 def test_missing_data_and_splits(place):
     how = re.escape(f"python launch.py --experiment=faster_rcnn_voc --mode=prepare --data_dir={place}")
     with pytest.raises(UserError, match=f"the data set voc/2007 is not in .*{how}"):
-        open_objects("voc/2007", "test", "faster_rcnn_voc")
+        open_split("voc/2007", "test", "faster_rcnn_voc", within="objects")
     folder = build(place, [serialized(*RECORDS[0])], ("train",))
     with pytest.raises(UserError, match="the data set voc/2007 has no split 'test'; it has train"):
-        open_objects("voc/2007", "test", "faster_rcnn_voc")
+        open_split("voc/2007", "test", "faster_rcnn_voc", within="objects")
     next(folder.glob("*array_record*")).unlink()
     with pytest.raises(UserError, match=re.escape(f"the data set in {folder} cannot be read")):
-        open_objects("voc/2007", "train", "faster_rcnn_voc")
+        open_split("voc/2007", "train", "faster_rcnn_voc", within="objects")
     info = json.loads((folder / "dataset_info.json").read_text())
     (folder / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "tfrecord"}))
     with pytest.raises(UserError, match=re.escape(f"{folder} stands as tfrecord")):
-        open_objects("voc/2007", "train", "faster_rcnn_voc")
+        open_split("voc/2007", "train", "faster_rcnn_voc", within="objects")

@@ -79,8 +79,9 @@ def test_convolution(size, channels, features, kernel, stride, padding, groups):
 
 
 @pytest.mark.parametrize("rows", [10, 512, 513])
-def test_the_split_product(rows):
-    a, b = random_array((rows, 3)), random_array((rows, 5), seed=1)
+@pytest.mark.parametrize(("left", "right"), [(3, 5), (5, 3)])
+def test_the_split_product(rows, left, right):
+    a, b = random_array((rows, left)), random_array((rows, right), seed=1)
     np.testing.assert_allclose(conv_cpu.split_product(a, b), np.asarray(a).T @ np.asarray(b), rtol=0, atol=1e-4)
 
 
