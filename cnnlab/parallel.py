@@ -23,9 +23,10 @@ from cnnlab.errors import UserError
 AXIS = "devices"
 
 # How XLA compiles for CPUs. Its newer library leaves a core idle in convolutions with few channels, so only matrix
-# products stay with it. And barriers hold until elementwise operations are fused: so `ops` can say what is stored.
+# products, alone or with what follows them, stay with it. And barriers hold until elementwise operations are fused: so
+# `ops` can say what is stored.
 CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT",
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
     "xla_disable_hlo_passes": "cse_barrier_expander",
 }
 
