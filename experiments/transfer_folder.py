@@ -6,7 +6,10 @@ init_from: published weights of ResNet with config.depth layers, a file or a hub
 Data: PICTURES/CLASS/*.png or .jpg of any size. A fifth is held out for testing, unless PICTURES holds train/CLASS/
 and val/CLASS/ or test/CLASS/.
 Expected: a few per cent of error from some dozens of pictures a class where they look like photographs.
-Measured: the run was not made.
+Measured: with published weights the run was not made. From a ResNet-18 that had seen 400 each of MNIST's digits 0 to 4,
+twice (resnet_imagenet, 1.8 % error), to 5 to 9 from 20 pictures each, --config.augment=crop: 43.2 % of 500 test digits
+(seed 0, 67 s on two CPU cores). So narrow a beginning is none for a frozen body: resnet_imagenet learns the same 100
+pictures from scratch, in 20 epochs along a cosine from 0.02, to 6.6 %. 2026-11-23.
 """
 
 import functools
