@@ -35,7 +35,7 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.ciresan import DeepBigSimpleNet
 from cnnlab.optim import adam_cosine, check_rate
-from cnnlab.recipes import check_unused
+from cnnlab.recipes import check_unused, compute_type
 from cnnlab.tasks.classification import Classification
 
 SHAPE = (28, 28, 1)
@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
     config.learning_rate = 5e-4  # at the first step; the paper's is 1e-3, of one picture at a time
     config.weight_decay = 0.0  # of Adam: decoupled, times the learning rate; the paper has none
     config.init_from = ""  # weights to begin with: a run's workdir
+    config.dtype = "float32"  # of the computation, or "bfloat16"; parameters and their updates are float32
     config.seed = 0  # of the initial weights, the order of the examples and their distortions
     config.log_every = 100  # steps between reports
     config.eval_every = 2345  # steps between tests: five epochs
@@ -120,7 +121,7 @@ def build(config: ConfigDict) -> Experiment:
         name="ciresan_mnist",
         config=plain(config),
         task=Classification(
-            model=DeepBigSimpleNet(hidden=tuple(config.hidden)),
+            model=DeepBigSimpleNet(hidden=tuple(config.hidden), **compute_type(config)),
             optimizer=optimizer_of(config, steps),
             preprocess=functools.partial(pad_and_scale, size=29, low=-1.0, high=1.0),
             class_names=CLASS_NAMES,

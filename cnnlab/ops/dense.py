@@ -1,6 +1,7 @@
 """Fully connected layers, and the product that suits those with very many weights."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
@@ -24,6 +25,33 @@ def product(x: Float[Array, "*n i"], kernel: Float[Array, "i j"]) -> Float[Array
     return x @ kernel
 
 
+@jax.custom_vjp
+def half_product(x: Float[Array, "n i"], kernel: Float[Array, "i j"]) -> Float[Array, "n j"]:
+    """x, of bfloat16, times the float32 weights rounded to bfloat16: float32 sums, and so is the weights' gradient.
+
+    On CPUs only products with such sums use the processor's bfloat16 instructions, where it has them.
+    """
+    return _forward(x, kernel)[0]
+
+
+def _sums(a: Array, b: Array, axes: tuple[int, int]) -> Array:
+    return lax.dot_general(a, b, ((axes[:1], axes[1:]), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    kernel = kernel.astype(x.dtype)
+    return _sums(x, kernel, (1, 0)), (x, kernel)
+
+
+def _backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    g = g.astype(x.dtype)
+    return _sums(g, kernel, (1, 1)).astype(x.dtype), _sums(x, g, (0, 0))
+
+
+half_product.defvjp(_forward, _backward)
+
+
 class Dense(nn.Module):
     """A fully connected layer of the last axis: parameters "kernel", (input, output), and "bias".
 
@@ -44,6 +72,10 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n j"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = product(x, kernel)
-        return y if bias is None else add_bias(y, bias)
+        if tuned() and self.dtype == jnp.bfloat16:
+            x, dtype = x.astype(self.dtype), self.dtype
+            y = half_product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], self.features)
+        else:
+            x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+            y, dtype = product(x, kernel), x.dtype
+        return (y if bias is None else add_bias(y, bias)).astype(dtype)
