@@ -27,6 +27,7 @@ CONTENTS = (
     "probability",
     "polygons.json",
     "report.html",
+    "exported",
 )
 
 

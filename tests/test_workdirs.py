@@ -39,7 +39,8 @@ def test_long_values_are_cut_off_in_the_message(tmp_path):
 
 def test_overwriting_deletes_the_run_and_nothing_else(tmp_path):
     workdirs.claim(tmp_path, small_experiment())
-    (tmp_path / "checkpoints").mkdir()
+    for folder in ("checkpoints", "exported"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     (tmp_path / "notes.txt").write_text("mine")
     other = small_experiment({"seed": 7})
