@@ -23,7 +23,7 @@ from cnnlab.judge import judge_of
 from cnnlab.metrics.generation import GenerationMetrics
 from cnnlab.models.adversaries import Adversaries
 from cnnlab.optim import check_rate, with_average
-from cnnlab.recipes import check_unused
+from cnnlab.recipes import with_small
 from cnnlab.tasks.gan import GAN
 
 NEIGHBOURS = 10_000  # training pictures among which samples' neighbours are looked for
@@ -108,11 +108,9 @@ def assemble(
     Raises:
       UserError: a number out of its range, or without effect with digits; the judge's folder holds no classifier.
     """
-    config = config.copy_and_resolve_references()
+    asked = plain(config)
     if config.data == "digits":
-        check_unused(config, name, (*config.small, "eval_batch_size", "eval_every", "checkpoint_every"))
-        config.update({**config.small, "eval_batch_size": config.small.batch_size})
-        config.update(dict.fromkeys(("eval_every", "checkpoint_every"), config.small.steps))
+        config = with_small(config, name, eval_every=config.small.steps, checkpoint_every=config.small.steps)
     for field in ("batch_size", "eval_batch_size"):
         parallel.check_batch_size(f"config.{field}", config[field])
     model = nets(len(data.class_names) if config.conditional else 0)
@@ -141,7 +139,7 @@ def assemble(
     )
     return Experiment(
         name=name,
-        config=plain(config),
+        config=asked,
         task=task,
         train_data=data.train,
         test_data=data.test,

@@ -339,6 +339,19 @@ def check_unused(config: ConfigDict, name: str, fields: Sequence[str]) -> None:
             raise UserError(f"config.{field} is {config[field]!r}, which does nothing with config.data=digits: {right}")
 
 
+def with_small(config: ConfigDict, name: str, **others: Any) -> ConfigDict:
+    """A copy of the configuration with config.small's values and `others` in the place of its own, for digits.
+
+    What a run records is the configuration that was asked for, not this one: of this one it could not be built again.
+
+    Raises:
+      UserError: one of those fields is set, which would do nothing.
+    """
+    others = {"eval_batch_size": config.small.batch_size, **others}
+    check_unused(config, name, (*config.small, *others))
+    return ConfigDict({**config.to_dict(), **config.small.to_dict(), **others})
+
+
 def on_digits(
     config: ConfigDict,
     name: str,

@@ -33,7 +33,7 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.ciresan import DeepBigSimpleNet
 from cnnlab.optim import adam_cosine, check_rate
-from cnnlab.recipes import check_unused, compute_type
+from cnnlab.recipes import compute_type, with_small
 from cnnlab.tasks.classification import Classification
 
 SHAPE = (28, 28, 1)
@@ -100,10 +100,9 @@ def distortion(strength: float) -> Augment | None:
 
 def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
-    config = config.copy_and_resolve_references()
+    asked = plain(config)
     if config.data == "digits":
-        check_unused(config, "ciresan_mnist", (*config.small, "eval_batch_size"))
-        config.update({**config.small, "eval_batch_size": config.small.batch_size})
+        config = with_small(config, "ciresan_mnist")
         examples, prepared = digits.TRAIN_EXAMPLES, None
         train, test = (functools.partial(digits.digits, split) for split in ("train", "test"))
     elif config.data == "mnist":
@@ -118,7 +117,7 @@ def build(config: ConfigDict) -> Experiment:
     steps = round(config.epochs * examples / config.batch_size)
     return Experiment(
         name="ciresan_mnist",
-        config=plain(config),
+        config=asked,
         task=Classification(
             model=DeepBigSimpleNet(hidden=tuple(config.hidden), **compute_type(config)),
             optimizer=optimizer_of(config, steps),

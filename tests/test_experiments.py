@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab import configs, loop, parallel, summary, weights
+from cnnlab import configs, loop, parallel, summary, weights, workdirs
 from cnnlab.data.aerial import AerialScenes
 from cnnlab.data.digits import digits
 from cnnlab.data.shapes import Scene, draw
@@ -154,6 +154,14 @@ def test_it_trains_a_step_and_is_evaluated(name, tmp_path):
     assert np.isfinite(list(scores.values())).all()
     assert scores["count"] > 0
     assert int(loop.restored_state(experiment, tmp_path / "w").step) == 1
+
+
+@pytest.mark.parametrize("name", configs.names())
+def test_what_a_workdir_says_of_it_builds_it_again(name, tmp_path):
+    module, config = configs.load(name), config_of(name, tmp_path)
+    saved = {"experiment": name, "config": json.loads(json.dumps(module.build(config).config))}
+    again = module.build(configs.update(module.get_config(), saved["config"]))
+    assert workdirs.differences(again, saved) == []
 
 
 @pytest.mark.parametrize("name", configs.names())
