@@ -9,10 +9,11 @@ It runs on CPUs, GPUs and TPUs alike, with its weights inside, for as long as JA
 programs (half a year at least).
 """
 
+import contextlib
 import functools
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,23 @@ def program(experiment: Experiment, state: TrainState, batch_size: int = 0) -> e
     count = batch_size or export.symbolic_shape("n")[0]
     batch = {name: jax.ShapeDtypeStruct((count, *one.shape), one.dtype) for name, one in fields.items()}
     try:
-        with plain_forms():  # those for CPUs would be slower elsewhere
+        with plain_forms(), _no_source_paths():  # the forms for CPUs would be slower elsewhere
             return export.export(jax.jit(function), platforms=PLATFORMS)(batch)
     except jax.errors.InconclusiveDimensionOperation as error:
         raise UserError(
             f"{experiment.name} cannot be exported for any number of pictures: name one, --config.export.batch_size=1"
         ) from error
+
+
+@contextlib.contextmanager
+def _no_source_paths() -> Iterator[None]:
+    """Programs lowered within don't say which file each operation comes from: another machine has no use for paths."""
+    limit = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", limit)
 
 
 def _sampling(experiment: Experiment, state: TrainState) -> Callable[[Batch], Array]:

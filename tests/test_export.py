@@ -37,6 +37,7 @@ def trained(tmp_path_factory):
 def test_the_file_predicts_with_jax_alone(trained, capsys):
     experiment, folder = trained
     export.export_and_say(experiment, folder, "latest", options("export"))
+    assert b".py" not in (folder / "exported" / "program.jax").read_bytes()  # no paths of this machine
     pictures = digits("test").arrays["image"][:5]
     np.save(folder / "exported" / "pictures.npy", pictures)
     subprocess.run([sys.executable, "-c", RUN], cwd=folder / "exported", check=True)
