@@ -13,12 +13,13 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from cnnlab import figures, film, parallel, workdirs
+from cnnlab import figures, parallel, workdirs
 from cnnlab.checkpoint import SLACK, Checkpoints, state_bytes
 from cnnlab.data import pipeline
 from cnnlab.data.source import Source
 from cnnlab.errors import Diverged, Interrupted, UserError
 from cnnlab.experiment import Experiment, Metrics, Task
+from cnnlab.figures import film
 from cnnlab.progress import Progress
 from cnnlab.rngs import stream_key
 from cnnlab.state import TrainState

@@ -17,7 +17,7 @@ from cnnlab.data.pictures import SUFFIXES, CorruptPicture
 from cnnlab.data.text import UNK, Vocabulary, words_of
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
-from cnnlab.film import as_png
+from cnnlab.figures.film import as_png
 from cnnlab.inspect.layers import class_number
 from cnnlab.state import TrainState
 from cnnlab.writer import save_figures, write_whole

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
-from cnnlab import caption_figures
 from cnnlab.data.canvas import Resizing, cropped, read_resized
 from cnnlab.data.regions import cut, stretched
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
+from cnnlab.figures import captions as caption_figures
 from cnnlab.region_sources import ANY, finder, read_square
 from cnnlab.state import TrainState
 from cnnlab.tasks.captioning import Captioning

@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 
 from cnnlab.experiment import Experiment
 from cnnlab.models.alexnet import AlexNet
-from cnnlab.recipes import assemble, descent_with_drops, imagenet_fields, paper_convention
+from cnnlab.recipes.classification import assemble, descent_with_drops, imagenet_fields, paper_convention
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `imagenet_fields`."""
     config = imagenet_fields()
     config.variant = "paper"  # or "one_column", the net of the published weights, for 224×224
     config.groups = 2  # columns of conv2, conv4 and conv5 of "paper"; 1 joins them

@@ -19,16 +19,16 @@ Measured: not on these sets; it ran 20 steps with the small network on a folder 
 from ml_collections import ConfigDict
 
 from cnnlab import parallel
-from cnnlab.caption_recipes import aligning, alignment_fields, assemble, caption_fields
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.alignment import AlignmentNet
 from cnnlab.models.detectors import DETECTORS
-from cnnlab.recipes import compute_type
+from cnnlab.recipes.captions import aligning, alignment_fields, assemble, caption_fields
+from cnnlab.recipes.runs import compute_type
 
 
 def get_config() -> ConfigDict:
-    """The fields that `--config.field=value` overrides; those not named here: `caption_recipes.py`."""
+    """The fields that `--config.field=value` overrides; those not named here: `recipes/captions.py`."""
     config = caption_fields()
     config.update(alignment_fields())
     config.data = "coco_captions"  # of TFDS; a folder as COCO's or Flickr's; or "shapes"

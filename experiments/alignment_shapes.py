@@ -22,15 +22,15 @@ detector finds in place of the true boxes, --mode=eval --config.detector=runs/fa
 from ml_collections import ConfigDict
 
 from cnnlab import parallel
-from cnnlab.caption_recipes import aligning, alignment_fields, assemble, caption_fields
 from cnnlab.experiment import Experiment
 from cnnlab.models.alignment import AlignmentNet
 from cnnlab.models.detectors import small
-from cnnlab.recipes import compute_type
+from cnnlab.recipes.captions import aligning, alignment_fields, assemble, caption_fields
+from cnnlab.recipes.runs import compute_type
 
 
 def get_config() -> ConfigDict:
-    """The fields that `--config.field=value` overrides; those not named here: `caption_recipes.py`."""
+    """The fields that `--config.field=value` overrides; those not named here: `recipes/captions.py`."""
     config = caption_fields()
     config.update(alignment_fields())
     config.width = 32  # maps of the first stage of the ResNet

@@ -24,13 +24,13 @@ from collections.abc import Callable
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from cnnlab.caption_recipes import assemble, caption_fields, captioner_fields, captioning
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.alexnet import AlexNet
 from cnnlab.models.resnet import ResNet
 from cnnlab.models.vgg import VGG
-from cnnlab.recipes import compute_type
+from cnnlab.recipes.captions import assemble, caption_fields, captioner_fields, captioning
+from cnnlab.recipes.runs import compute_type
 
 NETS: dict[str, Callable[..., nn.Module]] = {
     "vgg16": functools.partial(VGG, "D", maps=("fc7",)),
@@ -42,7 +42,7 @@ NETS: dict[str, Callable[..., nn.Module]] = {
 
 
 def get_config() -> ConfigDict:
-    """The fields that `--config.field=value` overrides; those not named here: `caption_recipes.py`."""
+    """The fields that `--config.field=value` overrides; those not named here: `recipes/captions.py`."""
     config = caption_fields()
     config.update(captioner_fields())
     config.data = "coco_captions"  # of TFDS; a folder as COCO's or Flickr's; or "shapes"

@@ -27,14 +27,14 @@ seen, in 2 min with the reading of the phrases): perplexity 4.35, BLEU-1 36 % on
 from ml_collections import ConfigDict
 
 from cnnlab import parallel
-from cnnlab.caption_recipes import assemble, caption_fields, captioner_fields, captioning
 from cnnlab.experiment import Experiment
 from cnnlab.models.resnet import ResNet
-from cnnlab.recipes import compute_type
+from cnnlab.recipes.captions import assemble, caption_fields, captioner_fields, captioning
+from cnnlab.recipes.runs import compute_type
 
 
 def get_config() -> ConfigDict:
-    """The fields that `--config.field=value` overrides; those not named here: `caption_recipes.py`."""
+    """The fields that `--config.field=value` overrides; those not named here: `recipes/captions.py`."""
     config = caption_fields()
     config.update(captioner_fields())
     config.shapes = 3  # in a drawing at most

@@ -33,7 +33,7 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.ciresan import DeepBigSimpleNet
 from cnnlab.optim import adam_cosine, check_rate
-from cnnlab.recipes import compute_type, with_small
+from cnnlab.recipes.runs import compute_type, with_small
 from cnnlab.tasks.classification import Classification
 
 SHAPE = (28, 28, 1)

@@ -14,7 +14,7 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.classic import ClassicNet
 from cnnlab.optim import adam_cosine
-from cnnlab.recipes import descent_fields
+from cnnlab.recipes.descent import descent_fields
 from cnnlab.tasks.classification import half_squared_error
 from experiments import resnet_cifar10
 from experiments.resnet_cifar10 import assemble

@@ -17,8 +17,8 @@ textures and show no objects yet; the discriminator tells 97 % of both kinds apa
 
 from ml_collections import ConfigDict
 
-from cnnlab import gan_recipes
 from cnnlab.experiment import Experiment
+from cnnlab.recipes import gan as gan_recipes
 from experiments import dcgan_mnist
 
 

@@ -18,14 +18,15 @@ often not, the discriminator told 97 % of both kinds apart, and the distance was
 
 from ml_collections import ConfigDict
 
-from cnnlab import gan_recipes, parallel
+from cnnlab import parallel
 from cnnlab.experiment import Experiment
 from cnnlab.models.adversaries import Adversaries
 from cnnlab.models.dcgan import Discriminator, Generator
+from cnnlab.recipes import gan as gan_recipes
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `gan_recipes.py`."""
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes/gan.py`."""
     config = gan_recipes.gan_fields()
     config.data = "mnist"  # of TFDS; or "digits"
     config.noise = 100  # numbers of noise that a picture is made of

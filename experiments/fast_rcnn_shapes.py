@@ -17,10 +17,10 @@ import functools
 from ml_collections import ConfigDict
 
 from cnnlab import parallel
-from cnnlab.detection_recipes import assemble, search_fields
 from cnnlab.experiment import Experiment
 from cnnlab.models.detectors import small
 from cnnlab.models.fast_rcnn import FastRCNN
+from cnnlab.recipes.detection import assemble, search_fields
 from experiments import faster_rcnn_shapes
 
 

@@ -24,11 +24,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cnnlab import loop, parallel, series
-from cnnlab.detection_recipes import assemble, with_proposals_of
 from cnnlab.experiment import Experiment
 from cnnlab.figures import curves
 from cnnlab.models.detectors import small
 from cnnlab.models.faster_rcnn import FasterRCNN
+from cnnlab.recipes.detection import assemble, with_proposals_of
 from cnnlab.series import Series
 from cnnlab.state import TrainState
 from experiments import faster_rcnn_shapes

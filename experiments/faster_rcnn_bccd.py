@@ -19,10 +19,10 @@ from ml_collections import ConfigDict
 
 from cnnlab import parallel
 from cnnlab.data.augment import compose, horizontal_flip, vertical_flip
-from cnnlab.detection_recipes import assemble
 from cnnlab.experiment import Experiment
 from cnnlab.models.detectors import small
 from cnnlab.models.faster_rcnn import FasterRCNN
+from cnnlab.recipes.detection import assemble
 from experiments import faster_rcnn_shapes
 
 

@@ -17,10 +17,10 @@ import functools
 
 from ml_collections import ConfigDict
 
-from cnnlab.detection_recipes import assemble, detection_fields
 from cnnlab.experiment import Experiment
 from cnnlab.models.detectors import resnet50_fpn
 from cnnlab.models.faster_rcnn import FasterRCNN
+from cnnlab.recipes.detection import assemble, detection_fields
 
 
 def get_config() -> ConfigDict:

@@ -18,10 +18,10 @@ import functools
 from ml_collections import ConfigDict
 
 from cnnlab import parallel
-from cnnlab.detection_recipes import assemble, detection_fields
 from cnnlab.experiment import Experiment
 from cnnlab.models.detectors import small
 from cnnlab.models.faster_rcnn import FasterRCNN
+from cnnlab.recipes.detection import assemble, detection_fields
 
 
 def get_config() -> ConfigDict:

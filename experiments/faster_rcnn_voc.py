@@ -14,11 +14,11 @@ Measured: the run was not made.
 
 from ml_collections import ConfigDict
 
-from cnnlab.detection_recipes import assemble, detection_fields
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models import detectors
 from cnnlab.models.faster_rcnn import FasterRCNN
+from cnnlab.recipes.detection import assemble, detection_fields
 
 NETS = ("vgg16", "zf", "resnet50", "resnet50_fpn")
 

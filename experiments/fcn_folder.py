@@ -25,11 +25,11 @@ from cnnlab import parallel
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.segmenters import SEGMENTERS
-from cnnlab.segmentation_recipes import assemble, segmentation_fields
+from cnnlab.recipes.segmentation import assemble, segmentation_fields
 
 
 def get_config() -> ConfigDict:
-    """The fields that `--config.field=value` overrides; those not named here: `segmentation_recipes.py`."""
+    """The fields that `--config.field=value` overrides; those not named here: `recipes/segmentation.py`."""
     config = segmentation_fields()
     config.net = "small"  # or "dilated_resnet50", "resnet50", "vgg16", "googlenet", "alexnet"; see models/segmenters.py
     config.finest = 8  # pixels between the finest maps that are judged: 32, 16 or 8

@@ -26,12 +26,12 @@ from ml_collections import ConfigDict
 from cnnlab import parallel
 from cnnlab.experiment import Experiment
 from cnnlab.models.segmenters import small
-from cnnlab.segmentation_recipes import in_stages, segmentation_fields
+from cnnlab.recipes.segmentation import in_stages, segmentation_fields
 from cnnlab.series import Series
 
 
 def get_config() -> ConfigDict:
-    """The fields that `--config.field=value` overrides; those not named here: `segmentation_recipes.py`."""
+    """The fields that `--config.field=value` overrides; those not named here: `recipes/segmentation.py`."""
     config = segmentation_fields()
     config.member = ""  # which of the three runs; "": all in turn
     config.data = "shapes"  # drawn on the spot; or a folder as PASCAL VOC's or COCO's, or of pictures and masks

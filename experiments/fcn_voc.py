@@ -19,12 +19,12 @@ from cnnlab.data.segmented import VOC_NAMES
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.segmenters import SEGMENTERS
-from cnnlab.segmentation_recipes import in_stages, segmentation_fields
+from cnnlab.recipes.segmentation import in_stages, segmentation_fields
 from cnnlab.series import Series
 
 
 def get_config() -> ConfigDict:
-    """The fields that `--config.field=value` overrides; those not named here: `segmentation_recipes.py`."""
+    """The fields that `--config.field=value` overrides; those not named here: `recipes/segmentation.py`."""
     config = segmentation_fields()
     config.member = ""  # which of the three runs, fcn32s, fcn16s or fcn8s; "": all in turn
     config.net = "vgg16"  # or "alexnet", "googlenet", "resnet50", "dilated_resnet50"; see models/segmenters.py

@@ -17,14 +17,14 @@ nines.
 
 from ml_collections import ConfigDict
 
-from cnnlab import gan_recipes
 from cnnlab.experiment import Experiment
 from cnnlab.models.adversaries import Adversaries
 from cnnlab.models.gan import Discriminator, Generator
+from cnnlab.recipes import gan as gan_recipes
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `gan_recipes.py`."""
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes/gan.py`."""
     config = gan_recipes.gan_fields()
     config.data = "mnist"  # of TFDS; or "digits"
     config.noise = 100  # numbers of noise that a picture is made of

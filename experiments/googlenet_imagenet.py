@@ -17,7 +17,8 @@ from cnnlab.data.preprocess import Convention
 from cnnlab.experiment import Experiment
 from cnnlab.models.googlenet import GoogLeNet
 from cnnlab.optim import exponential_schedule
-from cnnlab.recipes import MEAN, assemble, descent, imagenet_fields
+from cnnlab.recipes.classification import MEAN, assemble, imagenet_fields
+from cnnlab.recipes.descent import descent
 
 # Less the mean colour, as in the paper, and divided by its standard deviation: the paper says nothing of the scale, and
 # from 0 to 255, with weights that keep the size of signals, the first steps diverge.
@@ -25,7 +26,7 @@ CONVENTION = Convention(224, 256, MEAN, (0.229, 0.224, 0.225))
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `imagenet_fields`."""
     config = imagenet_fields()
     del config.drops
     config.variant = "paper"  # or "published", the net of the published weights, with batch normalisation

@@ -17,14 +17,15 @@ from cnnlab.data.preprocess import Convention
 from cnnlab.experiment import Experiment
 from cnnlab.models.inception_v3 import InceptionV3
 from cnnlab.optim import exponential_schedule, rmsprop
-from cnnlab.recipes import assemble, descent_fields, imagenet_fields
+from cnnlab.recipes.classification import assemble, imagenet_fields
+from cnnlab.recipes.descent import descent_fields
 
 # Pixels from −1 to 1, as in the authors' code; the paper does not say.
 CONVENTION = Convention(299, 342, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `imagenet_fields`."""
     config = imagenet_fields()
     for field in ("drops", "weight_decay", *descent_fields()):  # the paper has RMSProp, and names no decay
         del config[field]

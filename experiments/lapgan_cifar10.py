@@ -15,14 +15,14 @@ steps) 5.1 with five of ten classes: the coarsest level learnt too slowly, its d
 
 from ml_collections import ConfigDict
 
-from cnnlab import gan_recipes
 from cnnlab.experiment import Experiment
 from cnnlab.models.adversaries import Adversaries
 from cnnlab.models.lapgan import CoarsestDiscriminator, CoarsestGenerator, LevelDiscriminator, LevelGenerator
+from cnnlab.recipes import gan as gan_recipes
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `gan_recipes.py`."""
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes/gan.py`."""
     config = gan_recipes.gan_fields()
     config.data = "cifar10"  # of TFDS; or "digits"
     config.coarsest = (1200, 600)  # units of the 8×8 generator's and discriminator's two hidden layers each

@@ -36,12 +36,13 @@ from cnnlab.experiment import Experiment
 from cnnlab.models.localiser import LOCALISERS, Localiser
 from cnnlab.optim import adam_cosine
 from cnnlab.published import IMAGENET
-from cnnlab.recipes import compute_type, craft_fields, on_canvases, paper_convention
+from cnnlab.recipes.classification import paper_convention
+from cnnlab.recipes.runs import compute_type, craft_fields, on_canvases
 from cnnlab.tasks.localisation import Localisation
 
 
 def get_config() -> ConfigDict:
-    """The fields that `--config.field=value` overrides. Fields not named here: `recipes.py`."""
+    """The fields that `--config.field=value` overrides. Fields not named here: `recipes/runs.py`."""
     config = ConfigDict()
     config.data = "shapes"  # drawn on the spot; a folder as PASCAL VOC's or COCO's; or "voc" or "coco" of TFDS
     config.classes = ()  # of a folder: found there, recorded with the run; predict then needs no folder

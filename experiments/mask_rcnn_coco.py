@@ -17,10 +17,10 @@ import functools
 
 from ml_collections import ConfigDict
 
-from cnnlab.detection_recipes import assemble, mask_fields
 from cnnlab.experiment import Experiment
 from cnnlab.models.detectors import resnet50_fpn
 from cnnlab.models.mask_rcnn import MaskRCNN
+from cnnlab.recipes.detection import assemble, mask_fields
 from cnnlab.tasks.mask_detection import MaskDetection
 from experiments import faster_rcnn_coco
 

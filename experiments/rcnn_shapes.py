@@ -27,11 +27,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cnnlab import series
-from cnnlab.detection_recipes import assemble, detection_fields, judged, search_fields
 from cnnlab.experiment import Experiment
 from cnnlab.figures import curves
 from cnnlab.models.rcnn import RCNN
 from cnnlab.models.resnet import ResNet
+from cnnlab.recipes.detection import assemble, detection_fields, judged, search_fields
 from cnnlab.series import Series
 from cnnlab.tasks.rcnn import CODE, RCNNDetection
 

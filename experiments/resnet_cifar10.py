@@ -31,7 +31,9 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.resnet_cifar import ResNetCifar
 from cnnlab.optim import step_schedule
-from cnnlab.recipes import compute_type, craft_fields, descent, descent_fields, experiment_of, loss_of, on_digits
+from cnnlab.recipes.classification import experiment_of, loss_of, on_digits
+from cnnlab.recipes.descent import descent, descent_fields
+from cnnlab.recipes.runs import compute_type, craft_fields
 from cnnlab.tasks.classification import Classification, Loss
 
 TRAIN_EXAMPLES = 50_000

@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 
 from cnnlab.experiment import Experiment
 from cnnlab.models.resnet import ResNet
-from cnnlab.recipes import assemble, descent_with_drops, imagenet_fields, paper_convention
+from cnnlab.recipes.classification import assemble, descent_with_drops, imagenet_fields, paper_convention
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `imagenet_fields`."""
     config = imagenet_fields()
     config.depth = 50  # 18, 34, 50, 101 or 152 layers
     config.plain = False  # leave the shortcuts out

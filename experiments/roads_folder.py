@@ -24,11 +24,11 @@ from ml_collections import ConfigDict
 from cnnlab.data.road_folders import RoadFolder, split_files
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
-from cnnlab.road_recipes import assemble, road_fields
+from cnnlab.recipes.roads import assemble, road_fields
 
 
 def get_config() -> ConfigDict:
-    """The fields that `--config.field=value` overrides; those not named here: `road_recipes.py`."""
+    """The fields that `--config.field=value` overrides; those not named here: `recipes/roads.py`."""
     config = road_fields()
     config.data = ""  # a folder of pictures and masks
     config.test_share = 0.2  # of a folder without test pictures, held out for testing

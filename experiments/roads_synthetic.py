@@ -27,11 +27,11 @@ from ml_collections import ConfigDict
 
 from cnnlab.data.aerial import AerialScenes
 from cnnlab.experiment import Experiment
-from cnnlab.road_recipes import assemble, road_fields
+from cnnlab.recipes.roads import assemble, road_fields
 
 
 def get_config() -> ConfigDict:
-    """The fields that `--config.field=value` overrides; those not named here: `road_recipes.py`."""
+    """The fields that `--config.field=value` overrides; those not named here: `recipes/roads.py`."""
     config = road_fields()
     config.scenes = 200  # to train on
     config.test_scenes = 20  # to test on

@@ -47,7 +47,8 @@ from cnnlab.errors import UserError, nearest
 from cnnlab.experiment import Experiment
 from cnnlab.models.stn import STCNN, STFCN, ConvLocaliser, DenseLocaliser, SpatialTransformer, widest
 from cnnlab.ops.grid_sample import KINDS, check_transform
-from cnnlab.recipes import compute_type, craft_fields, descent_fields, optimizer_of, run_of
+from cnnlab.recipes.descent import descent_fields, optimizer_of
+from cnnlab.recipes.runs import compute_type, craft_fields, run_of
 from cnnlab.tasks.classification import Classification
 from cnnlab.tasks.transformed import TransformedClassification
 

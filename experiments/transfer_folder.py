@@ -22,11 +22,12 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.resnet import ResNet
 from cnnlab.optim import adam_cosine
-from cnnlab.recipes import assemble, descent_fields, imagenet_fields, paper_convention
+from cnnlab.recipes.classification import assemble, imagenet_fields, paper_convention
+from cnnlab.recipes.descent import descent_fields
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `imagenet_fields`."""
     config = imagenet_fields()
     for field in ("drops", "small", *descent_fields()):  # what is Adam's is below
         del config[field]

@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 
 from cnnlab.experiment import Experiment
 from cnnlab.models.vgg import VGG
-from cnnlab.recipes import assemble, descent_with_drops, imagenet_fields, paper_convention
+from cnnlab.recipes.classification import assemble, descent_with_drops, imagenet_fields, paper_convention
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `imagenet_fields`."""
     config = imagenet_fields()
     config.configuration = "A"  # or "A-LRN", "B", "C", "D", "E"
     # From "normal" only A and A-LRN move; the paper begins the others with A's trained layers, or with "glorot".

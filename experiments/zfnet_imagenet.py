@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 from cnnlab.experiment import Experiment
 from cnnlab.models.zfnet import ZFNet
 from cnnlab.optim import limit_filters
-from cnnlab.recipes import assemble, descent_with_drops, imagenet_fields, paper_convention
+from cnnlab.recipes.classification import assemble, descent_with_drops, imagenet_fields, paper_convention
 
 
 def get_config() -> ConfigDict:
-    """Plain values; each can be overridden as --config.field=value. Fields not named here: `recipes.py`."""
+    """Plain values; each can be overridden as --config.field=value. Fields not named here: `imagenet_fields`."""
     config = imagenet_fields()
     config.augment = "crop,flip"  # of training pictures, in turn
     config.epochs = 70.0  # passes over the training pictures

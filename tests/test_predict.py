@@ -14,9 +14,9 @@ from cnnlab.data.shapes import draw
 from cnnlab.errors import UserError
 from cnnlab.predict import find_pictures, predict, predict_and_say, sample_and_save
 from experiments import gan_mnist
-from tests import test_caption_recipes
+from tests.recipes import test_captions as caption_tests
+from tests.recipes.test_captions import few_drawings  # noqa: F401  (the fixture keeps the data small)
 from tests.small import small_experiment
-from tests.test_caption_recipes import few_drawings  # noqa: F401  (the fixture keeps the data small)
 
 
 def test_find_pictures(tmp_path):
@@ -127,7 +127,7 @@ def test_samples_that_cannot_be_made(tmp_path):
 
 
 def test_a_sentence_is_asked_for(tmp_path):
-    experiment = test_caption_recipes.caption_run()
+    experiment = caption_tests.caption_run()
     vocabulary = experiment.task.vocabulary
     for i in range(3):
         Image.fromarray(draw("test", i, 32).picture).save(tmp_path / f"{i}.png")
@@ -146,7 +146,7 @@ def test_a_sentence_is_asked_for(tmp_path):
 
 
 def test_pictures_are_ranked_by_a_sentence(tmp_path, capsys):
-    experiment = test_caption_recipes.caption_run()
+    experiment = caption_tests.caption_run()
     files = [tmp_path / f"{i}.png" for i in range(4)]
     for i, file in enumerate(files):
         Image.fromarray(draw("test", i, 32).picture).save(file)

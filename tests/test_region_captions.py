@@ -11,8 +11,8 @@ from cnnlab import region_captions
 from cnnlab.errors import UserError
 from cnnlab.predict import predict
 from cnnlab.region_captions import RegionCaptioning, of_regions
+from tests.recipes.test_captions import caption_run, few_drawings  # noqa: F401  (the fixture keeps the data small)
 from tests.small import small_experiment
-from tests.test_caption_recipes import caption_run, few_drawings  # noqa: F401  (the fixture keeps the data small)
 
 BOXES = np.array([[8.0, 4.0, 24.0, 20.0], [0.0, 0.0, 48.0, 30.0]], np.float32)  # pixels of a picture of 48×30
 

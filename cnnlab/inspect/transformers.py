@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from cnnlab.errors import UserError
-from cnnlab.grid_figures import transforms_figure
+from cnnlab.figures.grids import transforms_figure
 from cnnlab.inspect.subject import Subject
 from cnnlab.models.stn import transforms
 

@@ -15,12 +15,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Real
 from matplotlib.figure import Figure
 
-from cnnlab import caption_figures
 from cnnlab.data.augment import Augment
 from cnnlab.data.canvas import cropped
 from cnnlab.data.source import Source
 from cnnlab.data.text import Vocabulary, drawn_sentences, mask_of
 from cnnlab.errors import UserError
+from cnnlab.figures import captions as caption_figures
 from cnnlab.metrics.alignment import AlignmentMetrics, Vectors
 from cnnlab.models.alignment import AlignmentNet, ranking_loss, scores, whole
 from cnnlab.ops import boxes as box_ops

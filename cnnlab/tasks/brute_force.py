@@ -17,9 +17,10 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree, Real, UInt8
 from matplotlib.figure import Figure
 
-from cnnlab import figures, search_figures
+from cnnlab import figures
 from cnnlab.data.augment import Augment, keys_of
 from cnnlab.data.source import Source
+from cnnlab.figures import search as search_figures
 from cnnlab.metrics.boxed import BoxedMetrics
 from cnnlab.ops import boxes as box_ops
 from cnnlab.state import TrainState

@@ -14,12 +14,12 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Real, UInt8
 from matplotlib.figure import Figure
 
-from cnnlab import caption_figures
 from cnnlab.data.augment import Augment, keys_of
 from cnnlab.data.canvas import cropped
 from cnnlab.data.source import Source
 from cnnlab.data.text import END, START, Vocabulary, drawn_sentences, mask_of
 from cnnlab.errors import UserError
+from cnnlab.figures import captions as caption_figures
 from cnnlab.metrics.captions import CaptionMetrics, Said
 from cnnlab.models.captioner import CaptionNet, describe, sample
 from cnnlab.state import TrainState

@@ -12,10 +12,10 @@ import optax
 from jaxtyping import Array, Bool, Float, Key, PyTree, UInt8
 from matplotlib.figure import Figure
 
-from cnnlab import box_figures
 from cnnlab.data.augment import Augment, keys_of
 from cnnlab.data.canvas import cropped, placed
 from cnnlab.data.source import Source
+from cnnlab.figures import boxes as box_figures
 from cnnlab.metrics.coco_scores import Judged
 from cnnlab.metrics.detection import DetectionMetrics
 from cnnlab.metrics.masks import MaskMetrics

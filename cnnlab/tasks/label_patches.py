@@ -19,10 +19,10 @@ from jaxtyping import Array, Float, Key, PyTree, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cnnlab import road_figures
 from cnnlab.data.augment import keys_of
 from cnnlab.data.draws import split
 from cnnlab.data.road_patches import CLASS_NAMES, Assembly, Maps, Tiling, WindowSource, turned
+from cnnlab.figures import roads as road_figures
 from cnnlab.metrics.roads import RoadMetrics, curve_of
 from cnnlab.state import TrainState
 from cnnlab.tasks import supervised

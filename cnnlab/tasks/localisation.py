@@ -16,10 +16,12 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, Real
 from matplotlib.figure import Figure
 
-from cnnlab import box_figures, figures, localisation_figures
+from cnnlab import figures
 from cnnlab.data import canvas
 from cnnlab.data.augment import Augment
 from cnnlab.data.source import Source
+from cnnlab.figures import boxes as box_figures
+from cnnlab.figures import localisation as localisation_figures
 from cnnlab.metrics.localisation import LocalisationMetrics
 from cnnlab.ops import boxes as box_ops
 from cnnlab.state import TrainState

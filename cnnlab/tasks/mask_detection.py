@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from matplotlib.figure import Figure
 
-from cnnlab import box_figures, mask_figures
 from cnnlab.data import coco
 from cnnlab.data.outlines import polygons_of
 from cnnlab.data.source import Source
+from cnnlab.figures import boxes as box_figures
+from cnnlab.figures import masks as mask_figures
 from cnnlab.metrics.coco_scores import Judged
 from cnnlab.metrics.masks import MaskMetrics
 from cnnlab.ops.masks import COVERED, mask_loss, mask_targets, masks_of

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, Integer, Key, PyTree, UInt8
 from matplotlib.figure import Figure
 
-from cnnlab import figures, label_figures
+from cnnlab import figures
 from cnnlab.data import coco
 from cnnlab.data.augment import Augment
 from cnnlab.data.canvas import cropped
@@ -21,6 +21,7 @@ from cnnlab.data.label_maps import VOID, png_of
 from cnnlab.data.outlines import polygons_of
 from cnnlab.data.segmentation import BACKGROUND, resized_labels
 from cnnlab.data.source import Source
+from cnnlab.figures import labels as label_figures
 from cnnlab.metrics.segmentation import Found, SegmentationMetrics
 from cnnlab.state import TrainState
 from cnnlab.tasks import supervised

@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 from matplotlib.figure import Figure
 
 from cnnlab.data.source import Source
-from cnnlab.grid_figures import PICTURES, transforms_figure
+from cnnlab.figures.grids import PICTURES, transforms_figure
 from cnnlab.metrics.classification import ClassificationMetrics
 from cnnlab.models.stn import transforms
 from cnnlab.state import TrainState

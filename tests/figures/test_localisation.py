@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-from cnnlab import localisation_figures
+from cnnlab.figures import localisation as localisation_figures
 
 
 def row(index, label, likeliest, overlap):

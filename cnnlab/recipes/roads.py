@@ -15,7 +15,8 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.models.road_net import RoadNet
 from cnnlab.published import IMAGENET
-from cnnlab.recipes import compute_type, craft_fields, descent_fields, optimizer_of, run_of
+from cnnlab.recipes.descent import descent_fields, optimizer_of
+from cnnlab.recipes.runs import compute_type, craft_fields, run_of
 from cnnlab.tasks.label_noise import (
     Loss,
     check_noise,

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab import caption_recipes, configs, workdirs
-from cnnlab.caption_recipes import (
+from cnnlab import configs, workdirs
+from cnnlab.data import captioned, sentences
+from cnnlab.data.captioned import Captions
+from cnnlab.data.captions import DrawnCaptions
+from cnnlab.data.shapes import KINDS
+from cnnlab.data.text import build
+from cnnlab.errors import UserError
+from cnnlab.recipes import captions as caption_recipes
+from cnnlab.recipes.captions import (
     aligning,
     alignment_fields,
     assemble,
@@ -20,12 +27,6 @@ from cnnlab.caption_recipes import (
     check_vocabulary,
     vocabulary_fields,
 )
-from cnnlab.data import captioned, sentences
-from cnnlab.data.captioned import Captions
-from cnnlab.data.captions import DrawnCaptions
-from cnnlab.data.shapes import KINDS
-from cnnlab.data.text import build
-from cnnlab.errors import UserError
 from cnnlab.tasks.captioning import Captioning
 from tests.data.test_captioned import coco_folder
 from tests.small import small_experiment

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cnnlab.grid_figures import COLOURS, LINES, TOP, draw_grid, transforms_figure
+from cnnlab.figures.grids import COLOURS, LINES, TOP, draw_grid, transforms_figure
 from cnnlab.ops.grid_sample import centres
 
 

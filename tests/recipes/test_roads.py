@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from cnnlab.errors import UserError
-from cnnlab.road_recipes import loss_of
+from cnnlab.recipes.roads import loss_of
 from cnnlab.tasks import label_noise
 from experiments import roads_folder, roads_synthetic
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 
-from cnnlab.box_figures import CELL, MANY, WHITE, class_colours, draw_boxes
 from cnnlab.figures import contact_sheet
+from cnnlab.figures.boxes import CELL, MANY, WHITE, class_colours, draw_boxes
 from cnnlab.metrics.localisation import PLACED
 
 

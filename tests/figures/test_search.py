@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cnnlab import search_figures
-from cnnlab.search_figures import RIGHT, WRONG, Map
+from cnnlab.figures import search as search_figures
+from cnnlab.figures.search import RIGHT, WRONG, Map
 
 NAMES = ("a", "b")
 

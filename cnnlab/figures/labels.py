@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from matplotlib.figure import Figure
 
-from cnnlab import box_figures, mask_figures
-from cnnlab.box_figures import CELL, class_colours
 from cnnlab.data.label_maps import VOID
 from cnnlab.data.segmentation import BACKGROUND
+from cnnlab.figures import boxes as box_figures
+from cnnlab.figures import masks as mask_figures
+from cnnlab.figures.boxes import CELL, class_colours
 
 LEGEND = 22  # classes that a legend has room for; with more, those that are seen most
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab import box_figures
+from cnnlab.figures import boxes as box_figures
 from cnnlab.metrics.detection import DetectionMetrics
 from tests.metrics.test_detection import FAR, HALF, SQUARE, THIRD, added, boxes, outputs
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from cnnlab import mask_figures
-from cnnlab.metrics.roads import curve_of, nothing
-from cnnlab.road_figures import (
+from cnnlab.figures import masks as mask_figures
+from cnnlab.figures.roads import (
     FOUND,
     LONGEST,
     MISSED,
@@ -17,6 +16,7 @@ from cnnlab.road_figures import (
     overlay_sheet,
     smaller,
 )
+from cnnlab.metrics.roads import curve_of, nothing
 
 BLACK = np.zeros((1, 12, 3), np.uint8)
 

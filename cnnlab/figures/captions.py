@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cnnlab.box_figures import CELL, Colour, class_colours, draw_boxes
+from cnnlab.figures.boxes import CELL, Colour, class_colours, draw_boxes
 from cnnlab.metrics.captions import Said
 
 ACROSS = 42  # characters of a line under a picture

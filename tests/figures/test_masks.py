@@ -7,10 +7,11 @@ import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from cnnlab import box_figures, mask_figures
 from cnnlab.data.outlines import polygons_of
+from cnnlab.figures import boxes as box_figures
+from cnnlab.figures import masks as mask_figures
+from tests.figures.test_boxes import grey, save
 from tests.metrics.test_masks import BOX, FAR, FULL, LEFT, SHAPE, Truths, added, filled, outputs, with_masks
-from tests.test_box_figures import grey, save
 
 NAMES = ("a", "b", "c")
 RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from cnnlab.errors import UserError
-from cnnlab.recipes import descent, descent_fields
+from cnnlab.recipes.descent import descent, descent_fields
 
 
 def moves(steps=4, gradient=1.0, value=1.0, **fields):

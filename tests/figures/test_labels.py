@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnnlab.label_figures import colours_of, comparison_sheet, edges, overlay, overlay_figure, overlay_sheet, plain
+from cnnlab.figures.labels import colours_of, comparison_sheet, edges, overlay, overlay_figure, overlay_sheet, plain
 
 NAMES = ("background", "cat", "dog")
 PICTURE = np.full((6, 8, 3), 100, np.uint8)

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from cnnlab import film
+from cnnlab.figures import film
 
 
 def test_frames_become_a_film(tmp_path):

@@ -15,7 +15,8 @@ from cnnlab.data.canvas import Resizing
 from cnnlab.experiment import Experiment
 from cnnlab.figures import curves
 from cnnlab.published import IMAGENET
-from cnnlab.recipes import compute_type, craft_fields, descent_fields, on_canvases, optimizer_of
+from cnnlab.recipes.descent import descent_fields, optimizer_of
+from cnnlab.recipes.runs import compute_type, craft_fields, on_canvases
 from cnnlab.series import Series
 from cnnlab.state import TrainState
 from cnnlab.tasks.segmentation import Segmentation

@@ -8,9 +8,9 @@ from jaxtyping import Bool, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cnnlab import mask_figures
-from cnnlab.box_figures import CELL, picture_figure
 from cnnlab.data.road_patches import WindowSource
+from cnnlab.figures import masks as mask_figures
+from cnnlab.figures.boxes import CELL, picture_figure
 from cnnlab.metrics.roads import Curve, Labelled, highest_within
 
 SHEET = 12  # pictures on the contact sheet of a prediction

@@ -9,8 +9,8 @@ import optax
 
 from cnnlab import loop
 from cnnlab.data.shapes import ShapesSource
-from cnnlab.detection_recipes import with_proposals_of
 from cnnlab.experiment import Experiment
+from cnnlab.recipes.detection import with_proposals_of
 from cnnlab.state import TrainState
 from cnnlab.tasks.detection import Detection, Rules
 

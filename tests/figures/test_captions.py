@@ -7,10 +7,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from cnnlab import box_figures
-from cnnlab.caption_figures import ACROSS, COLUMNS, TRUTH, alignment_sheet, captions_sheet
+from cnnlab.figures import boxes as box_figures
+from cnnlab.figures.captions import ACROSS, COLUMNS, TRUTH, alignment_sheet, captions_sheet
 from cnnlab.metrics.captions import Said
-from tests.test_box_figures import grey, save
+from tests.figures.test_boxes import grey, save
 
 LONG = "a large red circle above two small blue stars and a green square left of a cross"
 ROW = {

@@ -25,7 +25,8 @@ from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
 from cnnlab.progress import Progress
 from cnnlab.published import IMAGENET
-from cnnlab.recipes import compute_type, craft_fields, descent_fields, on_canvases, optimizer_of
+from cnnlab.recipes.descent import descent_fields, optimizer_of
+from cnnlab.recipes.runs import compute_type, craft_fields, on_canvases
 from cnnlab.state import TrainState
 from cnnlab.tasks import rcnn
 from cnnlab.tasks.detection import Detection, Rules

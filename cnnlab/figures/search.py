@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
-from cnnlab.box_figures import WHITE, draw_boxes
 from cnnlab.data.canvas import placed
 from cnnlab.figures import contact_sheet
+from cnnlab.figures.boxes import WHITE, draw_boxes
 
 RIGHT, WRONG = (0.2, 0.85, 0.3), (1.0, 0.25, 0.2)
 LIMIT = 10.0  # of the log-odds that are told apart by colour

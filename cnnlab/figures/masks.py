@@ -11,9 +11,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cnnlab import box_figures
-from cnnlab.box_figures import WHITE, Colour, class_colours
 from cnnlab.data.outlines import polygons_of
+from cnnlab.figures import boxes as box_figures
+from cnnlab.figures.boxes import WHITE, Colour, class_colours
 from cnnlab.metrics.masks import MaskMetrics
 from cnnlab.ops.masks import COVERED, masks_of, paste
 

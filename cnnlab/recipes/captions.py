@@ -19,7 +19,8 @@ from cnnlab.experiment import Experiment
 from cnnlab.models.alignment import AlignmentNet
 from cnnlab.models.captioner import CaptionNet
 from cnnlab.published import IMAGENET
-from cnnlab.recipes import compute_type, craft_fields, descent_fields, optimizer_of, run_of
+from cnnlab.recipes.descent import descent_fields, optimizer_of
+from cnnlab.recipes.runs import compute_type, craft_fields, run_of
 from cnnlab.region_sources import aligned_snippets, read_square, with_regions
 from cnnlab.tasks.alignment import SentenceAlignment
 from cnnlab.tasks.captioning import Captioning

@@ -23,7 +23,7 @@ from cnnlab.judge import judge_of
 from cnnlab.metrics.generation import GenerationMetrics
 from cnnlab.models.adversaries import Adversaries
 from cnnlab.optim import check_rate, with_average
-from cnnlab.recipes import with_small
+from cnnlab.recipes.runs import with_small
 from cnnlab.tasks.gan import GAN
 
 NEIGHBOURS = 10_000  # training pictures among which samples' neighbours are looked for
