@@ -46,8 +46,7 @@ def on_digits(
       size: of the stored pictures, in pixels; 8 is how they come.
       train: makes the training set; None: all 1,438.
     """
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     shape = (size, size, 1)
     return Experiment(
         name=name,

@@ -7,7 +7,7 @@ runs under `jax.jit` with `reduce=identity`.
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -92,6 +92,12 @@ def check_batch_size(name: str, batch_size: int) -> None:
         raise UserError(
             f"{name} is {batch_size}, which {devices} device{'s' * (devices > 1)} cannot share evenly: use {right}"
         )
+
+
+def check_batch_sizes(config: Mapping[str, Any]) -> None:
+    """`check_batch_size` of a configuration's "batch_size" and "eval_batch_size"."""
+    for field in ("batch_size", "eval_batch_size"):
+        check_batch_size(f"config.{field}", config[field])
 
 
 def process_share(batch_size: int) -> slice:

@@ -112,8 +112,7 @@ def build(config: ConfigDict) -> Experiment:
         )
     else:
         raise UserError(f'config.data is "{config.data}"; it must be "mnist" or "digits"')
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     steps = round(config.epochs * examples / config.batch_size)
     return Experiment(
         name="ciresan_mnist",

@@ -73,8 +73,7 @@ def assemble(
     prepare: Callable[[], None] | None = None,
 ) -> Experiment:
     """LeNet-5 on any pictures of 28×28 grey pixels; the experiments on other data use it too."""
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     if not 0 <= config.attack.clean_weight < 1:
         raise UserError(f"config.attack.clean_weight is {config.attack.clean_weight}; it must be from 0 to below 1")
     steps = round(config.epochs * train_examples / config.batch_size)

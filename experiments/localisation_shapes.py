@@ -82,8 +82,7 @@ def build(config: ConfigDict) -> Experiment:
     drawn = config.data == "shapes"
     data = detected.choose(config.data, resizing, int(drawn), tuple(config.classes), "localisation_shapes")
     config.update(classes=data.class_names)
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     make = LOCALISERS[config.net]
     model: Localiser = make(num_classes=len(data.class_names), per_class=config.per_class, **compute_type(config))
     task = Localisation(

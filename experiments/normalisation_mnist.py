@@ -94,8 +94,7 @@ def build(config: ConfigDict) -> series.Series | Experiment:
 
 def one_run(config: ConfigDict, member: str) -> Experiment:
     """The run of one way."""
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     read = reader(config.data)
     cluttered = functools.partial(
         clutter_of,

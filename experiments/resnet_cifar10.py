@@ -124,8 +124,7 @@ def assemble(
         return on_digits(config, name, model, preprocess, config.small.size, loss)
     if config.data not in CONVENTIONS:
         raise UserError(f'config.data is "{config.data}"; it must be "cifar10", "cifar100" or "digits"')
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     command = f"{name} --config.data={config.data}"
     data = labelled.of_tfds(config.data, "test", NAMES[config.data], TRAIN_EXAMPLES, convention.size, command)
     task = Classification(

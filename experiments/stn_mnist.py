@@ -88,8 +88,7 @@ def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
     config = config.copy_and_resolve_references()
     distortion = _chosen("distortion", config, DISTORTIONS)
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     train, test = sources(config)
     shape = (distortion.size, distortion.size, 1)
     plain = config.transformer == "none"

@@ -146,6 +146,9 @@ def test_batch_sizes_must_be_shared_evenly(monkeypatch):
         parallel.check_batch_size("config.batch_size", 66)
     with pytest.raises(UserError, match=r"use 4$"):
         parallel.check_batch_size("config.batch_size", 3)
+    parallel.check_batch_sizes({"batch_size": 4, "eval_batch_size": 8})
+    with pytest.raises(UserError, match=r"config\.eval_batch_size is 5, which 4 devices"):
+        parallel.check_batch_sizes({"batch_size": 4, "eval_batch_size": 5})
 
 
 def test_process_shares_are_the_batch_in_order(monkeypatch):

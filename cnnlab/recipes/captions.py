@@ -182,8 +182,7 @@ def assemble(
         weights of another vocabulary.
     """
     config = config.copy_and_resolve_references()
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     if config.test_on not in SPLITS:
         raise UserError(f'config.test_on is "{config.test_on}"; it must be "test" or "train"')
     data = _data_of(config, name, regions and not config.detector, places)

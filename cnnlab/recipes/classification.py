@@ -119,8 +119,7 @@ def assemble(
     def steps_of(epochs: float) -> int:
         return round(epochs * data.train_examples / config.batch_size)
 
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     task = Classification(
         model=model(num_classes=len(data.class_names)),
         optimizer=optimizer(steps_of),

@@ -149,8 +149,7 @@ def assemble(
     searches = "proposals" in config
     if searches:
         data = searched(data, config)
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     made = task(
         model=model(num_classes=len(data.class_names), **compute_type(config)),
         optimizer=optimizer_of(config),

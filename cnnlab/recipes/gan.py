@@ -111,8 +111,7 @@ def assemble(
     asked = plain(config)
     if config.data == "digits":
         config = with_small(config, name, eval_every=config.small.steps, checkpoint_every=config.small.steps)
-    for field in ("batch_size", "eval_batch_size"):
-        parallel.check_batch_size(f"config.{field}", config[field])
+    parallel.check_batch_sizes(config)
     model = nets(len(data.class_names) if config.conditional else 0)
     low, high = model.generators[0].low, model.generators[0].high
     judge = judge_of(config.judge)

@@ -92,8 +92,7 @@ def assemble(config: ConfigDict, name: str, train: Callable[[], Maps], test: Cal
       UserError: a field is out of its range.
     """
     config = config.copy_and_resolve_references()
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     for field in ("patches", "hidden"):
         if config[field] < 1:
             raise UserError(f"config.{field} is {config[field]}; it must be positive")

@@ -11,7 +11,7 @@ import optax
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from cnnlab import transfer
+from cnnlab import parallel, transfer
 from cnnlab.configs import load, plain
 from cnnlab.data.canvas import Resizing, read_fields
 from cnnlab.data.detected import Detected
@@ -125,8 +125,9 @@ def with_small(config: ConfigDict, name: str, **others: Any) -> ConfigDict:
     What a run records is the configuration that was asked for, not this one: of this one it could not be built again.
 
     Raises:
-      UserError: one of those fields is set, which would do nothing.
+      UserError: one of those fields is set, which would do nothing; the devices cannot share the batches.
     """
+    parallel.check_batch_size("config.small.batch_size", config.small.batch_size)
     others = {"eval_batch_size": config.small.batch_size, **others}
     check_unused(config, name, (*config.small, *others))
     return ConfigDict({**config.to_dict(), **config.small.to_dict(), **others})

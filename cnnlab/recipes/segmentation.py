@@ -63,8 +63,7 @@ def assemble(config: ConfigDict, name: str, model: Callable[..., nn.Module]) -> 
     resizing = Resizing(config.shorter, config.longer)
     data = segmented.choose(config.data, resizing, tuple(config.classes), config.test_share)
     config.update(classes=data.class_names)
-    parallel.check_batch_size("config.batch_size", config.batch_size)
-    parallel.check_batch_size("config.eval_batch_size", config.eval_batch_size)
+    parallel.check_batch_sizes(config)
     task = Segmentation(
         model=model(num_classes=len(data.class_names), **compute_type(config)),
         optimizer=optimizer_of(config),
