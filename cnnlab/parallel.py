@@ -7,7 +7,7 @@ runs under `jax.jit` with `reduce=identity`.
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from cnnlab import allocator
 from cnnlab.errors import UserError
@@ -94,7 +95,7 @@ def check_batch_size(name: str, batch_size: int) -> None:
         )
 
 
-def check_batch_sizes(config: Mapping[str, Any]) -> None:
+def check_batch_sizes(config: ConfigDict) -> None:
     """`check_batch_size` of a configuration's "batch_size" and "eval_batch_size"."""
     for field in ("batch_size", "eval_batch_size"):
         check_batch_size(f"config.{field}", config[field])

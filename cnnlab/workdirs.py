@@ -1,6 +1,7 @@
 """Whose run a workdir holds: config.json, and the check that two configurations do not share a folder."""
 
 import fcntl
+import importlib
 import json
 import os
 import shutil
@@ -64,12 +65,25 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(experiment: Configured, found: Mapping[str, Any]) -> list[str]:
-    """The fields in which a workdir's configuration differs from an experiment's, as "field: theirs → ours"."""
+    """The fields in which a workdir's configuration differs from an experiment's, as "field: theirs → ours".
+
+    A field that the workdir lacks has come since: what was done then is its default now.
+    """
     if found["experiment"] != experiment.name:
         return [f"experiment: {found['experiment']} → {experiment.name}"]
     theirs, ours = flatten(found["config"]), flatten(json.loads(json.dumps(experiment.config)))
+    theirs = {**{name: value for name, value in _defaults(experiment.name).items() if name in ours}, **theirs}
     fields = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     return [f"{name}: {_short(theirs.get(name))} → {_short(ours.get(name))}" for name in fields]
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """The fields of an experiment file as it gives them; none of an experiment that is no file's, but a notebook's."""
+    try:
+        module = importlib.import_module(f"experiments.{name}")
+    except ModuleNotFoundError:
+        return {}
+    return flatten(json.loads(json.dumps(module.get_config().to_dict())))
 
 
 def _short(value: Any) -> str:

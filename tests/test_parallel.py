@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from cnnlab import parallel
 from cnnlab.errors import UserError
@@ -146,9 +147,9 @@ def test_batch_sizes_must_be_shared_evenly(monkeypatch):
         parallel.check_batch_size("config.batch_size", 66)
     with pytest.raises(UserError, match=r"use 4$"):
         parallel.check_batch_size("config.batch_size", 3)
-    parallel.check_batch_sizes({"batch_size": 4, "eval_batch_size": 8})
+    parallel.check_batch_sizes(ConfigDict({"batch_size": 4, "eval_batch_size": 8}))
     with pytest.raises(UserError, match=r"config\.eval_batch_size is 5, which 4 devices"):
-        parallel.check_batch_sizes({"batch_size": 4, "eval_batch_size": 5})
+        parallel.check_batch_sizes(ConfigDict({"batch_size": 4, "eval_batch_size": 5}))
 
 
 def test_process_shares_are_the_batch_in_order(monkeypatch):

@@ -24,6 +24,20 @@ def test_another_configuration_is_refused_and_the_fields_named(tmp_path):
         workdirs.check_same_run(tmp_path, other, overwrite=False)
 
 
+def test_a_field_that_came_later_had_its_default(tmp_path):
+    run = small_experiment()
+    workdirs.claim(tmp_path, run)
+    record = json.loads((tmp_path / "config.json").read_text())
+    del record["config"]["seed"]  # 0 by default
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    workdirs.check_same_run(tmp_path, run, overwrite=False)
+    with pytest.raises(UserError, match=r"differs in seed: 0 → 7\."):
+        workdirs.check_same_run(tmp_path, small_experiment({"seed": 7}), overwrite=False)
+    workdirs.claim(tmp_path, own := dataclasses.replace(run, name="of_a_notebook"))
+    with pytest.raises(UserError, match=r"differs in width: None → 3\."):
+        workdirs.check_same_run(tmp_path, dataclasses.replace(own, config={**own.config, "width": 3}), overwrite=False)
+
+
 def test_long_values_are_cut_off_in_the_message(tmp_path):
     words = [f"word{i}" for i in range(1000)]
     run = small_experiment()
