@@ -15,22 +15,24 @@ from cnnlab.checkpoint import Checkpoints
 from cnnlab.data.source import Source
 from cnnlab.errors import UserError
 from cnnlab.ops.whitening import zca
-from cnnlab.transfer import check_patterns, head_layers, matches
+from cnnlab.transfer import check_patterns, head_layers, layer_names, matches
 
 LAST = ("fc8", "fc", "classifier")  # names of classifiers' last layers
 PART = 1000  # pictures that are read at once for their statistics
 
 
-def published_source(init_from: str) -> str:
-    """The published weights that a run goes back to, through any number of own runs; empty where it has none."""
+def from_published(init_from: str) -> bool:
+    """Whether a run that begins so goes back to published weights, through any number of own runs."""
     seen = set()
     while init_from and init_from not in seen:
         seen.add(init_from)
         found = workdirs.read(Path(init_from).expanduser())
         if found is None:
-            return init_from
+            return True
+        if recorded := found["config"].get("convention"):
+            return recorded == "published"
         init_from = found["config"].get("init_from", "")
-    return ""
+    return False
 
 
 def load(
@@ -60,12 +62,13 @@ def load(
     """
     check_patterns("config.init_layers", layers, variables["params"])
     folder = Path(source).expanduser()
-    backbone = getattr(model, "backbone", None)
+    backbone, heads = getattr(model, "backbone", None), head_layers(model, image)
+    _check_taken(layers, heads if replace_head else (), variables["params"])
     if workdirs.read(folder) is not None:
         _check_strides(folder, backbone or model)
         if backbone is not None and _holds_classifier(folder):
             return _only(grafted(folder, _trained(folder), variables), variables, layers)
-        return _of_workdir(folder, model, variables, head_layers(model, image), replace_head, layers)
+        return _of_workdir(folder, model, variables, heads, replace_head, layers)
     if backbone is not None and not weights.is_detector(source):
         classifier = backbone.clone(maps=(), parent=None, name=None)
         size = published.convention(classifier).size
@@ -75,6 +78,15 @@ def load(
         return _only(grafted(source, loaded, variables), variables, layers)
     loaded = weights.load_torchvision(source, model, variables, replace_head)
     return _only(loaded, variables, layers)
+
+
+def _check_taken(layers: tuple[str, ...], fresh: tuple[str, ...], params: PyTree) -> None:
+    """All layers that are asked for may be among those that begin anew: nothing would be taken."""
+    names = (tuple(name.split("/")) for name in layer_names(params))
+    if layers and not any(matches(name, layers) and not matches(name, fresh) for name in names):
+        raise UserError(
+            f"config.init_layers takes {', '.join(layers)} only, which config.replace_head begins anew: one of the two"
+        )
 
 
 def _check_strides(folder: Path, net: nn.Module) -> None:
@@ -115,6 +127,7 @@ def _holds_classifier(folder: Path) -> bool:
 def _trained(folder: Path) -> PyTree:
     found = Checkpoints(folder / "checkpoints").variables()
     if found is None:
+        workdirs.refuse_series(folder)
         raise UserError(f"{folder} holds no trained state to begin from: train there first")
     return found
 

@@ -148,7 +148,10 @@ def report(comparison: Comparison) -> str:
         error = f"error {wrong / count:.2%} ({wrong:,} of {count:,})" if count else "no examples"
         lines.append(f"{name}: {run.workdir}, {run.experiment} at step {run.step}: {error}")
     if not comparison.pictures_compared:
-        lines.append("The two store their pictures in different shapes; number, classes and labels are the same.")
+        lines.append(
+            "The two store their pictures in different shapes. Number, classes and labels are the same; that the "
+            "pictures are could not be seen, and what follows holds only if they are."
+        )
     table = np.vstack([test.table, test.table.sum(0)])
     table = np.column_stack([table, table.sum(1)])
     heads = (f"{NAMES[1]} right", f"{NAMES[1]} wrong", "total")

@@ -91,6 +91,7 @@ def build_from(workdir: Path, stored_size: int = 0) -> Experiment:
       UserError: the folder holds no run, it cannot be built here, or its pictures are stored in one size only.
     """
     name, _, config = choose(None, str(workdir), trains=False)
+    workdirs.refuse_series(workdir)
     if stored_size:
         if "stored_size" not in config:
             raise UserError(f"{workdir} holds a run of {name}, which has no config.stored_size: leave it out")
@@ -238,7 +239,7 @@ def beside_workdirs(known: flags.FlagValues, rest: list[str], options: ConfigDic
       UserError: an argument is no flag at all.
     """
     refuse_unknown([argument for argument in rest if "config." not in argument], known)
-    named = [f"--{name}" for name in ("experiment", "workdir") if known[name].present]
+    named = [f"--{name}" for name in ("experiment", "workdir", "input") if known[name].present]
     fields = (argument for argument in rest if argument.lstrip("-").startswith(("config.", "noconfig.")))
     return named + [field for field in fields if re.split("[.=]", field.partition("config.")[2])[0] not in options]
 

@@ -55,7 +55,19 @@ def as_in_papers(experiment: Experiment, options: ConfigDict) -> Experiment:
     stored = jax.ShapeDtypeStruct((1, *experiment.picture_shape), np.uint8)
     size = jax.eval_shape(task.preprocess, stored).shape[1]
     views = functools.partial(makers[options.crops], size=size)
+    if options.crops == 10 and size == (task.resize or min(experiment.picture_shape[:2])):
+        raise UserError(f"ten crops of {experiment.name} are one and its mirror image: the net sees whole pictures")
+    try:  # now rather than in the first step
+        jax.eval_shape(views, stored)
+    except UserError as error:
+        raise UserError(f"{error}{_larger(experiment, crops.googlenet_scales(size)[-1])}") from error
     return dataclasses.replace(experiment, task=dataclasses.replace(task, views=views))
+
+
+def _larger(experiment: Experiment, size: int) -> str:
+    """How an experiment gets pictures of a size, where it can."""
+    settable = "stored_size" in experiment.config and experiment.config.get("data") != "digits"
+    return f": add --config.stored_size={size}" if settable else f", and {experiment.name} has no larger ones"
 
 
 def _dense(experiment: Experiment, options: ConfigDict) -> Task:
@@ -63,15 +75,20 @@ def _dense(experiment: Experiment, options: ConfigDict) -> Task:
     if options.crops != 1:
         raise UserError("config.eval has both crops and dense; choose one")
     if not isinstance(task.model, VGG) or task.uncropped is None:
-        raise UserError(f"config.eval.dense is for VGG on cropped pictures, and {experiment.name} is not that")
+        raise UserError(
+            f"config.eval.dense is for VGG on cropped pictures, and {experiment.name}, on "
+            f"{experiment.config.get('data')!r}, is not that"
+        )
     try:
         sizes = tuple(int(size) for size in options.dense.split(","))
     except ValueError as error:
         raise UserError(f"config.eval.dense is {options.dense!r}: write sizes as in 256,384,512") from error
+    if min(sizes) < 1:
+        raise UserError(f"config.eval.dense is {options.dense!r}: sizes are in pixels, 1 or more")
     if max(sizes) > experiment.picture_shape[0]:
         raise UserError(
             f"config.eval.dense asks for pictures of {max(sizes)}, and they are stored at "
-            f"{experiment.picture_shape[0]}: add --config.stored_size={max(sizes)}"
+            f"{experiment.picture_shape[0]}{_larger(experiment, max(sizes))}"
         )
     views = functools.partial(crops.mirrored_scales, sizes=sizes)
     return dataclasses.replace(task, model=Dense(task.model), preprocess=task.uncropped, views=views)
@@ -122,10 +139,9 @@ def ensemble(
       UserError: a folder holds no classification run; they were not tested on the same examples.
     """
     options = options or configs.options_of("eval").eval
-    experiments = [as_in_papers(configs.build_from(folder, stored_size), options) for folder in folders]
-    for folder, experiment in zip(folders, experiments, strict=True):
-        if not isinstance(experiment.task, Classification):
-            raise UserError(f"{folder} holds a run of {experiment.name}, which has no class probabilities to average")
+    if options.ranks:
+        raise UserError("config.eval.ranks is of one detector, and several runs that vote together are classifiers")
+    experiments = [_member(folder, options, stored_size) for folder in folders]
     sources = [experiment.test_data() for experiment in experiments]
     for folder, source in zip(folders[1:], sources[1:], strict=True):
         check_same_examples(sources[0], source, (folders[0], folder))
@@ -135,6 +151,16 @@ def ensemble(
         found.append(_probabilities(experiment, state, source))
     means = testing.average_probabilities([each["probabilities"] for each in found])
     return testing.score(means, found[0]["label"], found[0]["index"])
+
+
+def _member(folder: Path, options: ConfigDict, stored_size: int) -> Experiment:
+    experiment = configs.build_from(folder, stored_size)
+    if not isinstance(experiment.task, Classification):
+        raise UserError(f"{folder} holds a run of {experiment.name}, which has no class probabilities to average")
+    try:
+        return as_in_papers(experiment, options)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
 
 
 def _probabilities(experiment: Experiment, state: TrainState, source: Source) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 from matplotlib.figure import Figure
 
+from cnnlab import parallel
 from cnnlab.data.source import Source
 from cnnlab.errors import UserError
 from cnnlab.state import TrainState
@@ -118,3 +119,4 @@ class Experiment:
             raise UserError(f"seed of {self.name} is {self.seed}; it must be 0 or more")
         if self.replace_head and not self.init_from:
             raise UserError(f"replace_head of {self.name} needs init_from: there are no weights whose head to replace")
+        parallel.check_parts(parallel.device_share(self.batch_size), getattr(self.task, "accumulate", 1))

@@ -25,8 +25,9 @@ def adam_cosine(
       clip_norm: gradients of a greater global norm are scaled down to it; 0 is no clipping.
 
     Raises:
-      UserError: `peak_rate` or `steps` is not positive.
+      UserError: `peak_rate` or `steps` is not positive, or `weight_decay` negative.
     """
+    check_decay(weight_decay)
     adam = optax.adamw(cosine_schedule(peak_rate, steps), weight_decay=weight_decay)
     return optax.chain(optax.clip_by_global_norm(clip_norm), adam) if clip_norm else adam
 
@@ -53,8 +54,9 @@ def momentum_sgd(
       decayed: makes a mask of the parameters that decay; `kernels` leaves out biases and normalisation.
 
     Raises:
-      UserError: `rate` is a number and not positive.
+      UserError: `rate` is a number and not positive, or `weight_decay` negative.
     """
+    check_decay(weight_decay)
     if not callable(rate):
         check_rate(rate)
     descent = optax.sgd(rate, momentum=momentum or None, nesterov=nesterov)
@@ -259,6 +261,12 @@ def check_rate(rate: float) -> None:
     """Raises a `UserError` unless the learning rate is positive."""
     if not rate > 0:
         raise UserError(f"the learning rate is {rate}; it must be positive")
+
+
+def check_decay(weight_decay: float) -> None:
+    """Raises a `UserError` unless the weight decay is 0 or more: weights would grow."""
+    if not weight_decay >= 0:
+        raise UserError(f"the weight decay is {weight_decay}; it must be 0 or more")
 
 
 def limit_filters(radius: float = 0.1) -> optax.GradientTransformation:

@@ -101,6 +101,19 @@ def check_batch_sizes(config: ConfigDict) -> None:
         check_batch_size(f"config.{field}", config[field])
 
 
+def device_share(batch_size: int) -> int:
+    """How many examples of a global batch a device has."""
+    return batch_size // jax.device_count()
+
+
+def check_parts(share: int, parts: int) -> None:
+    """Raises a `UserError` unless a device's share of a batch can be computed in so many equal parts."""
+    if parts < 1 or share % parts:
+        raise UserError(
+            f"config.accumulate is {parts}: it must divide the {share} examples that a device has of a batch"
+        )
+
+
 def process_share(batch_size: int) -> slice:
     """The part of a global batch that this process reads."""
     share = batch_size // jax.process_count()

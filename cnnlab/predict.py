@@ -164,6 +164,8 @@ def sample_and_save(experiment: Experiment, state: TrainState, workdir: Path, op
         samples += list(np.asarray(step(state, keys[start : start + size], part)))
     if not parallel.is_main():
         return
+    for old in (workdir / "samples").glob("[0-9]" * 5 + ".png"):  # of an earlier call: more, or of another class
+        old.unlink()
     for number, sample in enumerate(samples):
         write_whole(workdir / "samples" / f"{number:05}.png", as_png(sample))
     names = [task.class_names[i] for i in labels] if labels is not None else [""] * count

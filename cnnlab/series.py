@@ -135,7 +135,7 @@ def run(series: Series, mode: str, workdir: Path, overwrite: bool) -> None:
     """
     if mode != "train":
         raise UserError(
-            f"{series.name} is a series of runs and --mode={mode} takes one: --workdir=DIR/NAME or "
-            f"--config.member=NAME, NAME being one of {', '.join(series.members)}"
+            f"{series.name} is a series of runs and --mode={mode} takes one: --workdir={workdir}/NAME, or "
+            f"where nothing need be trained --config.member=NAME, NAME being one of {', '.join(series.members)}"
         )
     train_and_say(series, workdir, overwrite)

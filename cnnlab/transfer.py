@@ -5,6 +5,7 @@ hold * and ?: "conv2_1" is all of that block, "conv*" every layer whose name beg
 """
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -64,19 +65,20 @@ def matches(path: Path, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(whole, pattern) for whole in wholes for pattern in patterns)
 
 
-def check_patterns(field: str, patterns: tuple[str, ...], params: PyTree) -> None:
+def check_patterns(field: str, patterns: tuple[str, ...], params: PyTree, what: str = "layer") -> None:
     """Raises a `UserError` for the first pattern that names no layer.
 
     Args:
       field: where the patterns come from, for the message.
       patterns: as in `matches`.
       params: a network's parameters, or their shapes.
+      what: what they are, for the message: those that are frozen are not among an optimizer's.
     """
     names = layer_names(params)
     for pattern in patterns:
         if not any(matches(tuple(name.split("/")), (pattern,)) for name in names):
             near = nearest(pattern, names)
-            raise UserError(f"{field} names no layer with {pattern!r}{near}: there are {', '.join(names)}")
+            raise UserError(f"{field} names no {what} with {pattern!r}{near}: there are {', '.join(names)}")
 
 
 def split_params(params: PyTree, frozen: tuple[str, ...]) -> tuple[PyTree, PyTree]:
@@ -138,14 +140,14 @@ def scale_layers(factors: Mapping[str, float]) -> optax.GradientTransformation:
       UserError: a pattern names no layer, or a factor is negative.
     """
     for pattern, factor in factors.items():
-        if not factor >= 0:
-            raise UserError(f"the rate of layers {pattern!r} is multiplied by {factor}; it must be 0 or more")
+        if not 0 <= factor < math.inf:
+            raise UserError(f"the rate of layers {pattern!r} is multiplied by {factor}; it must be 0 or more, finite")
 
     def factor_of(path: Path) -> float:
         return next((factor for pattern, factor in factors.items() if matches(path, (pattern,))), 1.0)
 
     def init(params: PyTree) -> optax.EmptyState:
-        check_patterns("config.rates", tuple(factors), params)
+        check_patterns("config.rates", tuple(factors), params, "layer that learns")
         return optax.EmptyState()
 
     def update(updates: PyTree, state: optax.EmptyState, params: PyTree = None) -> tuple[PyTree, optax.EmptyState]:

@@ -257,7 +257,10 @@ def find(source: str) -> Path:
 
 
 def _download(repository: str, file: str) -> Path:
-    hub = _extra("huggingface_hub")
+    try:
+        hub = _extra("huggingface_hub")
+    except UserError as error:
+        raise UserError(f"there is no run and no file {repository} here; to fetch it from the hub, {error}") from error
     errors = hub.errors
     try:
         return Path(hub.hf_hub_download(repository, file))

@@ -52,6 +52,14 @@ def read(workdir: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} is damaged: restore it, or use another --workdir") from error
 
 
+def refuse_series(workdir: Path) -> None:
+    """Raises a `UserError` where a workdir is a series', whose members' folders hold the runs."""
+    found = read(workdir)
+    if found and found["config"].get("member") == "":
+        members = sorted(path.parent.name for path in workdir.glob("*/config.json"))
+        raise UserError(f"{workdir} holds a series of runs: name one of them, {workdir}/{' or '.join(members)}")
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested fields by their dotted names.
 
@@ -93,14 +101,26 @@ def _short(value: Any) -> str:
 
 
 def check_same_run(workdir: Path, experiment: Configured, overwrite: bool) -> None:
-    """Raises a `UserError` if the workdir holds the run of another configuration, unless that may be overwritten."""
+    """Raises a `UserError` if the workdir holds the run of another configuration, unless that may be overwritten or
+    never came to its first report.
+    """
     found = read(workdir)
     different = differences(experiment, found) if found else []
-    if different and not overwrite:
+    if different and not overwrite and _began(workdir):
         raise UserError(
             f"{workdir} holds another run; it differs in {'; '.join(different)}. "
             "Use another --workdir, or --overwrite to delete that run"
         )
+
+
+def _began(workdir: Path) -> bool:
+    """Whether a run, or a member of a series, left anything there: not one that was refused before its first report."""
+    rows, checkpoints = workdir / "metrics.jsonl", workdir / "checkpoints"
+    return (
+        (rows.exists() and rows.stat().st_size > 0)
+        or (checkpoints.is_dir() and any(checkpoints.iterdir()))
+        or any(workdir.glob("*/config.json"))
+    )
 
 
 @contextmanager

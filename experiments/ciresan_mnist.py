@@ -113,6 +113,8 @@ def build(config: ConfigDict) -> Experiment:
     else:
         raise UserError(f'config.data is "{config.data}"; it must be "mnist" or "digits"')
     parallel.check_batch_sizes(config)
+    if not all(units >= 1 for units in config.hidden):
+        raise UserError(f"config.hidden is {tuple(config.hidden)}; each layer must have a unit or more")
     steps = round(config.epochs * examples / config.batch_size)
     return Experiment(
         name="ciresan_mnist",

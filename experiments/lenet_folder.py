@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cnnlab.data.folders import folder_source, split_listing
+from cnnlab.data.folders import check_unchanged, folder_source, split_listing
 from cnnlab.data.source import Source
 from cnnlab.errors import UserError
 from cnnlab.experiment import Experiment
@@ -41,12 +41,14 @@ def build(config: ConfigDict) -> Experiment:
             "config.folder is not set: --config.folder=PICTURES names a folder with a folder for each class"
         )
     folder, shape = Path(config.folder).expanduser(), (28, 28, 1)
-    if not config.classes or folder.is_dir():
+    if not config.classes:
         listing, _ = split_listing(folder, config.test_share)
         config.classes, config.train_examples = listing.class_names, len(listing.paths)
 
     def data(side: int) -> Source:
-        return folder_source(split_listing(folder, config.test_share)[side], shape, config.invert)
+        listing = split_listing(folder, config.test_share)[side]
+        check_unchanged(folder, listing, config.classes, None if side else config.train_examples)
+        return folder_source(listing, shape, config.invert)
 
     return lenet_digits.assemble(
         config,

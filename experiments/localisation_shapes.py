@@ -24,19 +24,18 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cnnlab import parallel, workdirs
-from cnnlab.begin import published_source
+from cnnlab.begin import from_published
 from cnnlab.data import detected
 from cnnlab.data.augment import horizontal_flip
 from cnnlab.data.canvas import Resizing
 from cnnlab.data.one_object import one_object
-from cnnlab.data.preprocess import Convention
 from cnnlab.data.source import Source
 from cnnlab.errors import UserError, nearest
 from cnnlab.experiment import Experiment
 from cnnlab.models.localiser import LOCALISERS, Localiser
 from cnnlab.optim import adam_cosine
 from cnnlab.published import IMAGENET
-from cnnlab.recipes.classification import paper_convention
+from cnnlab.recipes.classification import check_convention, paper_convention
 from cnnlab.recipes.runs import compute_type, craft_fields, on_canvases
 from cnnlab.tasks.localisation import Localisation
 
@@ -57,6 +56,7 @@ def get_config() -> ConfigDict:
     config.weight_decay = 0.0  # decoupled, times the learning rate
     config.clip_norm = 0.0  # gradients of a greater norm are scaled down to it; 0: none
     config.update(craft_fields())
+    config.convention = ""  # of the input's colours, "paper" or "published"; "": as init_from has it, then recorded
     config.seed = 0  # of the initial weights, the order of the pictures, augmentation and dropout
     config.log_every = 50  # steps between reports
     config.eval_every = 250  # steps between tests
@@ -83,12 +83,16 @@ def build(config: ConfigDict) -> Experiment:
     data = detected.choose(config.data, resizing, int(drawn), tuple(config.classes), "localisation_shapes")
     config.update(classes=data.class_names)
     parallel.check_batch_sizes(config)
+    if config.init_from and not config.convention:
+        config.update(convention=convention_of(config.init_from))
+    check_convention(config)
+    convention = paper_convention(IMAGENET.size) if config.convention == "paper" else IMAGENET
     make = LOCALISERS[config.net]
     model: Localiser = make(num_classes=len(data.class_names), per_class=config.per_class, **compute_type(config))
     task = Localisation(
         model=model,
         optimizer=adam_cosine(config.learning_rate, config.steps, config.weight_decay, config.clip_norm),
-        preprocess=convention_of(config.init_from).normalise,
+        preprocess=convention.normalise,
         class_names=data.class_names,
         box_weight=config.box_weight,
         augment=horizontal_flip,
@@ -101,14 +105,15 @@ def build(config: ConfigDict) -> Experiment:
     return on_canvases(config, "localisation_shapes", task, data, resizing, "localisation_error")
 
 
-def convention_of(init_from: str) -> Convention:
-    """How the network's input is made of pictures: as it was where its first weights were learnt.
+def convention_of(init_from: str) -> str:
+    """How the network's input is made of pictures: as it was where its first weights were learnt, "paper" or
+    "published".
 
     Our own classifiers that began from no published weights had pictures less ImageNet's mean, not scaled.
     """
     found = workdirs.read(Path(init_from).expanduser()) if init_from else None
-    if found is None or published_source(init_from):
-        return IMAGENET
+    if found is None or from_published(init_from):
+        return "published"
     if "box_weight" in found["config"]:  # a localiser
-        return convention_of(found["config"]["init_from"])
-    return paper_convention(IMAGENET.size)
+        return found["config"].get("convention") or convention_of(found["config"]["init_from"])
+    return "paper"

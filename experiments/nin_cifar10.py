@@ -12,6 +12,9 @@ of the run on CIFAR-10, --config.eval_every=390, only the beginning: 88.1 % afte
 
 import functools
 
+import jax
+import optax
+from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from cnnlab.data.preprocess import contrast_normalise
@@ -29,6 +32,7 @@ def get_config() -> ConfigDict:
     config.steps = 120_000  # in the whole run; the paper does not say
     config.learning_rate = 0.1  # at the first step; the paper does not say
     config.drops = (80_000, 100_000)  # steps after which it is a tenth, at last a hundredth; the paper: at a plateau
+    config.decay_all = False  # weight decay spares biases, as in the author's code
     config.small.whiten = False  # as `whiten`: digits of 8×8 pixels, enlarged, have few directions to make independent
     config.small.batch_size = 32  # of all devices together, in training and testing
     config.small.steps = 400  # in the whole run
@@ -40,4 +44,19 @@ def build(config: ConfigDict) -> Experiment:
     """The experiment of a configuration."""
     whiten = config.small.whiten if config.data == "digits" else config.whiten
     model = functools.partial(NiN, whiten=whiten)
-    return assemble(config, "nin_cifar10", model, descent_with_drops(config), contrast_normalise)
+    optimizer = optax.chain(descent_with_drops(config), authors_rates())
+    return assemble(config, "nin_cifar10", model, optimizer, contrast_normalise)
+
+
+def authors_rates() -> optax.GradientTransformation:
+    """The last part of a chain: biases learn twice as fast as weights, and the last layer a tenth as fast as others.
+
+    The paper does not name rates; these are those of the first author's published code. With one rate for all layers
+    the run of seed 0 held all classes equally likely from step 500 on: the last layer's rectifiers had died.
+    """
+
+    def scaled(path: tuple, update: Array) -> Array:
+        layer, *_, kind = (key.key for key in path)
+        return update * (2.0 if kind == "bias" else 1.0) * (0.1 if layer == "cccp6" else 1.0)
+
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scaled, updates))

@@ -95,6 +95,7 @@ def build(config: ConfigDict) -> Experiment:
 
 def descent_with_drops(config: ConfigDict, slow: int = 0) -> optax.GradientTransformation:
     """Descent whose rate, as in the paper, is a tenth after each of config.drops and in the first `slow` steps."""
+    parallel.check_batch_sizes(config)
     schedule = step_schedule(config.learning_rate, tuple(config.drops), slow)
     return descent(config, schedule, config.steps, TRAIN_EXAMPLES // config.batch_size)
 

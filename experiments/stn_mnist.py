@@ -48,7 +48,7 @@ from cnnlab.experiment import Experiment
 from cnnlab.models.stn import STCNN, STFCN, ConvLocaliser, DenseLocaliser, SpatialTransformer, widest
 from cnnlab.ops.grid_sample import KINDS, check_transform
 from cnnlab.recipes.descent import descent_fields, optimizer_of
-from cnnlab.recipes.runs import compute_type, craft_fields, run_of
+from cnnlab.recipes.runs import check_unused, compute_type, craft_fields, run_of
 from cnnlab.tasks.classification import Classification
 from cnnlab.tasks.transformed import TransformedClassification
 
@@ -128,6 +128,8 @@ def sources(config: ConfigDict) -> tuple[Callable[[], Source], Callable[[], Sour
         "digits": [functools.partial(framed_digits, split) for split in ("train", "test")],
     }
     train, test = _chosen("data", config, known)
+    if config.data == "digits":
+        check_unused(config, NAME, ("train_examples",))
     return train, test
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab import begin, loop, weights, workdirs
+from cnnlab import begin, configs, loop, weights, workdirs
 from cnnlab.data.source import ArraySource
 from cnnlab.errors import UserError
 from cnnlab.models.fast_rcnn import FastRCNN, LastStage
@@ -100,15 +101,42 @@ def test_the_published_weights_that_a_run_goes_back_to(tmp_path):
         (tmp_path / name).mkdir()
         content = {"experiment": "alexnet_imagenet", "config": {"init_from": source}}
         (tmp_path / name / "config.json").write_text(json.dumps(content))
-    assert begin.published_source(str(tmp_path / "second")) == "owner/weights"
-    assert begin.published_source(str(tmp_path / "own")) == ""
-    assert begin.published_source("") == ""
+    assert begin.from_published(str(tmp_path / "second"))
+    assert not begin.from_published(str(tmp_path / "own"))
+    assert not begin.from_published("")
     # Its pictures are made as those weights expect them.
     config = alexnet_imagenet.get_config()
     config.update(data="digits", variant="one_column", init_from=str(tmp_path / "second"))
     assert alexnet_imagenet.build(config).picture_shape == (256, 256, 3)
     config.update(init_from=str(tmp_path / "own"))
-    assert alexnet_imagenet.build(config).picture_shape == (67, 67, 3)
+    experiment = alexnet_imagenet.build(config)
+    assert experiment.picture_shape == (67, 67, 3)
+    # And so they stay, wherever the weights that it began from are by then.
+    shutil.rmtree(tmp_path / "own")
+    again = configs.update(alexnet_imagenet.get_config(), experiment.config)
+    assert alexnet_imagenet.build(again).picture_shape == (67, 67, 3)
+    again.convention = "poster"
+    with pytest.raises(UserError, match='convention is "poster"; it must be "paper", "published" or ""'):
+        alexnet_imagenet.build(again)
+
+
+def test_layers_to_begin_with_need_weights_and_must_be_taken(trained):
+    with pytest.raises(UserError, match=r"config\.init_layers is 'conv1', and no config\.init_from says whose"):
+        tiny_resnet(init_layers="conv1")
+    experiment = tiny_resnet(init_from=str(trained[0]), init_layers="fc", replace_head=True)
+    with pytest.raises(UserError, match=r"config\.init_layers takes fc only, which config\.replace_head begins anew"):
+        loop.initial_state(experiment)
+
+
+def test_a_series_is_no_run_to_begin_from(tmp_path):
+    (tmp_path / "rate_1").mkdir()
+    for folder, member in ((tmp_path, ""), (tmp_path / "rate_1", "rate_1")):
+        content = {"experiment": "lesson_learning_rate", "config": {"member": member}}
+        (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"holds a series of runs: name one of them, .*/rate_1$"):
+        loop.initial_state(tiny_resnet(init_from=str(tmp_path)))
+    with pytest.raises(UserError, match="holds a series of runs"):
+        configs.build_from(tmp_path)
 
 
 def even_or_odd(**fields):

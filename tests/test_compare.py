@@ -118,6 +118,7 @@ def test_the_report_in_full():
     ]
     shapes = compare.report(compare.Comparison(runs, McNemar(80, 1, 9, 10), False))
     assert "different shapes" in shapes.splitlines()[2]
+    assert "holds only if they are" in shapes.splitlines()[2]
 
 
 def source(n=5, names=("cat", "dog"), label=None, image=None, mask=None, size=2):

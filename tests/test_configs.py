@@ -92,12 +92,12 @@ def test_what_is_no_fault_of_the_programs_is_a_line(capsys):
 
 def test_fields_beside_several_workdirs_are_those_of_the_mode():
     known = flags.FlagValues()
-    for name in ("experiment", "workdir"):
+    for name in ("experiment", "workdir", "input"):
         flags.DEFINE_string(name, None, "", flag_values=known)
-    known(["launch.py"])
+    known(["launch.py", "--input=a.png"])
     options = configs.options_of("eval", several=True)
     given = ["--config.eval.crops=144", "--config.stored_size=352", "--config.seed=1"]
-    assert configs.beside_workdirs(known, given, options) == ["--config.seed=1"]
+    assert configs.beside_workdirs(known, given, options) == ["--input", "--config.seed=1"]
 
 
 def test_plain_is_what_json_gives_back():

@@ -8,7 +8,7 @@ from PIL import Image
 from cnnlab import configs, evaluate, loop, workdirs
 from cnnlab.errors import UserError
 from cnnlab.models.dense import Dense
-from experiments import alexnet_imagenet, faster_rcnn_shapes, vgg_imagenet
+from experiments import alexnet_imagenet, faster_rcnn_shapes, resnet_cifar10, vgg_imagenet
 from tests.small import options, tiny_resnet
 
 
@@ -85,7 +85,7 @@ def test_vgg_is_tested_densely():
 
 
 def test_the_command_writes_figures_and_prints(trained, capsys):
-    evaluate.evaluate_and_say(tiny_resnet(), trained[0], "latest", options("eval", crops=10))
+    evaluate.evaluate_and_say(tiny_resnet(), trained[0], "latest", options("eval"))
     assert "resnet_cifar10 at step 2: loss" in capsys.readouterr().out
     assert (trained[0] / "figures" / "confusion.png").exists()
     evaluate.ensemble_and_say(trained, "latest", options("eval"))
@@ -100,11 +100,26 @@ def test_the_command_writes_figures_and_prints(trained, capsys):
         (vgg_imagenet, {"dense": "256,384"}, "stored at 256: add --config.stored_size=384"),
         (vgg_imagenet, {"dense": "large"}, "write sizes as in 256,384,512"),
         (vgg_imagenet, {"dense": "256", "crops": 10}, "choose one"),
+        (vgg_imagenet, {"dense": "0,256"}, "sizes are in pixels, 1 or more"),
+        (alexnet_imagenet, {"crops": 48}, r"of 227×227 need pictures of 357×357, .*: add --config\.stored_size=357"),
+        (
+            resnet_cifar10,
+            {"crops": 48},
+            "of 50×50, these are 32×32, and resnet_cifar10 has no larger ones",
+        ),
+        (resnet_cifar10, {"crops": 10}, "ten crops of resnet_cifar10 are one and its mirror image"),
     ],
 )
 def test_views_that_cannot_be(module, fields, message):
     with pytest.raises(UserError, match=message):
         evaluate.as_in_papers(module.build(module.get_config()), options("eval", **fields))
+
+
+def test_what_does_not_vote_names_its_folder(trained):
+    with pytest.raises(UserError, match=rf"{trained[0]}: ten crops of resnet_cifar10 are one"):
+        evaluate.ensemble(trained, "latest", options("eval", crops=10))
+    with pytest.raises(UserError, match=r"config\.eval\.ranks is of one detector"):
+        evaluate.ensemble(trained, "latest", options("eval", ranks=(3, 4)))
 
 
 def test_detectors_do_not_vote(tmp_path):

@@ -285,6 +285,46 @@ def test_ciresans_own_descent():
         module.build(config)
 
 
+def test_nins_author_has_rates_of_his_own():
+    module = configs.load("nin_cifar10")
+    updates = {name: {"kernel": jnp.ones(1), "bias": jnp.ones(1)} for name in ("conv1", "cccp6")}
+    scale = module.authors_rates()
+    found = jax.tree.map(lambda leaf: float(leaf[0]), scale.update(updates, scale.init(updates))[0])
+    assert found["conv1"] == {"kernel": 1.0, "bias": 2.0}
+    assert found["cccp6"] == {"kernel": pytest.approx(0.1), "bias": pytest.approx(0.2)}
+
+
+def test_ciresans_layers_have_units():
+    module = configs.load("ciresan_mnist")
+    config = module.get_config()
+    config.hidden = (0, 3)
+    with pytest.raises(UserError, match=r"config\.hidden is \(0, 3\); each layer must have a unit or more"):
+        module.build(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [("vgg_imagenet", "stored_size", 80), ("classic_cifar10", "eval_every", 5), ("stn_mnist", "train_examples", 3)],
+)
+def test_what_digits_do_not_heed_is_refused(name, field, value):
+    config = configs.load(name).get_config()
+    config.update({"data": "digits", field: value})
+    with pytest.raises(UserError, match=rf"config\.{field} is {value}, which does nothing with config\.data=digits"):
+        configs.load(name).build(config)
+
+
+def test_parts_of_a_batch_are_checked_before_anything_is_written():
+    with pytest.raises(UserError, match=r"config\.accumulate is 3: it must divide the 16 examples"):
+        tiny_resnet(accumulate=3)
+
+
+def test_the_body_may_be_frozen_with_layers_of_the_head():
+    frozen = tiny_resnet(freeze="body").task.frozen
+    assert "conv1" in frozen
+    assert "fc" not in frozen
+    assert tiny_resnet(freeze="body,fc").task.frozen == (*frozen, "fc")
+
+
 def test_ciresans_digits_are_distorted_by_as_much_as_asked():
     """The weaker the distortion, the nearer they stay to what they were."""
     module = configs.load("ciresan_mnist")
@@ -354,8 +394,39 @@ def test_an_imagenet_net_learns_a_folder_and_predicts_without_it(tmp_path):
     shutil.rmtree(tmp_path / "pictures")
     again = module.build(configs.update(module.get_config(), experiment.config))
     assert (again.task.class_names, again.steps) == (("0", "1"), experiment.steps)
-    with pytest.raises(UserError, match='must be "imagenet2012", "digits" or a folder of pictures'):
+    with pytest.raises(UserError, match=r"there is no folder .*pictures"):
         again.train_data()
+
+
+@pytest.mark.parametrize(("name", "field"), [("alexnet_imagenet", "data"), ("lenet_folder", "folder")])
+def test_a_folder_that_changed_does_not_rename_what_was_learnt(tmp_path, name, field):
+    module, folder = configs.load(name), class_folder(tmp_path / "pictures")
+    config = module.get_config()
+    config.update({field: str(folder), "batch_size": 4})
+    saved = module.build(config).config
+
+    def again():
+        return module.build(configs.update(module.get_config(), saved))
+
+    shutil.copytree(folder / "0", folder / "00")
+    assert again().task.class_names == ("0", "1")
+    with pytest.raises(UserError, match=r"pictures has other classes than the run has learnt: 00 is new$"):
+        again().test_data()
+    shutil.rmtree(folder / "00")
+    assert len(again().train_data()) == saved["train_examples"]
+    for picture in sorted((folder / "0").iterdir())[:10]:
+        shutil.copy(picture, picture.with_stem(f"{picture.stem}a"))
+    with pytest.raises(UserError, match=f"pictures to train on, and had {saved['train_examples']} when the run began"):
+        again().train_data()
+    assert len(again().test_data()) > 0
+
+
+@pytest.mark.parametrize("name", [name for name in configs.names() if "batch_size" in configs.load(name).get_config()])
+def test_no_batches_of_nothing(name, tmp_path):
+    config = config_of(name, tmp_path, form="paper")
+    config.batch_size = 0
+    with pytest.raises(UserError, match=r"config\.batch_size is 0; it must be positive"):
+        configs.load(name).build(config)
 
 
 @pytest.mark.parametrize(("name", "right"), [("vgg_imagenet", "imagenet2012"), ("nin_cifar10", "cifar10")])

@@ -59,7 +59,7 @@ def test_the_input_is_made_as_where_the_weights_were_learnt(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps({"experiment": experiment, "config": config}))
     white = {
-        name: float(localisation_shapes.convention_of(source).normalise(jnp.full((1, 1, 1, 3), 255))[0, 0, 0, 0])
+        name: float(built(init_from=source).task.preprocess(jnp.full((1, 1, 1, 3), 255))[0, 0, 0, 0])
         for name, source in {"none": "", "hub": "owner/weights", **{n: str(tmp_path / n) for n in runs}}.items()
     }
     scaled, unscaled = pytest.approx((1 - 0.485) / 0.229, rel=1e-4), pytest.approx(255 * (1 - 0.485), rel=1e-4)

@@ -54,6 +54,13 @@ def test_clipping_bounds_the_gradient():
     assert np.allclose(small, [-0.1 * 0.6 / 1.6, -0.1 * 0.8 / 1.8], atol=1e-4)
 
 
+@pytest.mark.parametrize("weight_decay", [-1e-4, float("nan")])
+def test_weights_do_not_grow(weight_decay):
+    for make in (lambda **fields: adam_cosine(0.1, 5, **fields), lambda **fields: momentum_sgd(0.1, **fields)):
+        with pytest.raises(UserError, match=r"the weight decay is .*; it must be 0 or more"):
+            make(weight_decay=weight_decay)
+
+
 @pytest.mark.parametrize(("rate", "steps"), [(0.0, 5), (-1.0, 5), (float("nan"), 5), (0.1, 0)])
 def test_rates_and_steps_must_be_positive(rate, steps):
     with pytest.raises(UserError, match="both must be positive"):

@@ -100,6 +100,9 @@ def test_samples_are_written_one_by_one(tmp_path, capsys):
     assert len({file.read_bytes() for file in files}) == 6
     assert (tmp_path / "figures" / "predictions.png").exists()
     assert f"written: 6 pictures in {tmp_path / 'samples'}" in capsys.readouterr().out
+    (tmp_path / "samples" / "best.png").touch()  # a user's own
+    sample_and_save(experiment, state, tmp_path, asked(num_samples=1))
+    assert sorted(file.name for file in (tmp_path / "samples").iterdir()) == ["00000.png", "best.png"]
 
 
 def test_samples_of_a_class(tmp_path):

@@ -75,14 +75,17 @@ def test_lower_rates_for_lower_layers():
     a, b = (optimizer.update(params, optimizer.init(params))[0] for optimizer in (plain, slow))
     assert np.allclose(b["conv1"]["kernel"], 0.25 * a["conv1"]["kernel"])
     assert np.allclose(b["fc"]["kernel"], a["fc"]["kernel"])
-    with pytest.raises(UserError, match="must be 0 or more"):
-        transfer.scale_layers({"conv?": -1.0})
+    for factor in (-1.0, float("inf")):
+        with pytest.raises(UserError, match="must be 0 or more, finite"):
+            transfer.scale_layers({"conv?": factor})
+    with pytest.raises(UserError, match=r"config\.rates names no layer that learns with 'conv1'.*: there are fc$"):
+        transfer.scale_layers({"conv1": 0.1}).init({"fc": params["fc"]})  # conv1 is frozen
 
 
 def test_unknown_layers_are_named_with_those_there_are():
     with pytest.raises(UserError, match=r"config\.freeze names no layer with 'conv9'.*: there are bn1, conv1, "):
         loop.state_template(tiny_resnet(freeze="conv1,conv9"))
-    with pytest.raises(UserError, match=r"config\.rates names no layer with 'head'"):
+    with pytest.raises(UserError, match=r"config\.rates names no layer that learns with 'head'"):
         loop.state_template(tiny_resnet(rates="head=2"))
     with pytest.raises(UserError, match=r"config\.freeze matches every layer"):
         loop.state_template(tiny_resnet(freeze="*"))

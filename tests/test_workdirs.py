@@ -19,6 +19,7 @@ def test_claimed_and_read_back(tmp_path):
 
 def test_another_configuration_is_refused_and_the_fields_named(tmp_path):
     workdirs.claim(tmp_path, small_experiment())
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
     other = small_experiment({"seed": 7, "variant": "paper"})
     with pytest.raises(UserError, match=r"seed: 0 → 7; variant: 'modern' → 'paper'.*--overwrite"):
         workdirs.check_same_run(tmp_path, other, overwrite=False)
@@ -27,6 +28,7 @@ def test_another_configuration_is_refused_and_the_fields_named(tmp_path):
 def test_a_field_that_came_later_had_its_default(tmp_path):
     run = small_experiment()
     workdirs.claim(tmp_path, run)
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
     record = json.loads((tmp_path / "config.json").read_text())
     del record["config"]["seed"]  # 0 by default
     (tmp_path / "config.json").write_text(json.dumps(record))
@@ -34,14 +36,27 @@ def test_a_field_that_came_later_had_its_default(tmp_path):
     with pytest.raises(UserError, match=r"differs in seed: 0 → 7\."):
         workdirs.check_same_run(tmp_path, small_experiment({"seed": 7}), overwrite=False)
     workdirs.claim(tmp_path, own := dataclasses.replace(run, name="of_a_notebook"))
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match=r"differs in width: None → 3\."):
         workdirs.check_same_run(tmp_path, dataclasses.replace(own, config={**own.config, "width": 3}), overwrite=False)
+
+
+def test_a_run_that_never_began_is_not_in_the_way(tmp_path):
+    workdirs.claim(tmp_path, small_experiment())
+    (tmp_path / "metrics.jsonl").touch()
+    other = small_experiment({"seed": 7})
+    workdirs.check_same_run(tmp_path, other, overwrite=False)
+    (tmp_path / "rate_1").mkdir()  # of a series
+    (tmp_path / "rate_1" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds another run"):
+        workdirs.check_same_run(tmp_path, other, overwrite=False)
 
 
 def test_long_values_are_cut_off_in_the_message(tmp_path):
     words = [f"word{i}" for i in range(1000)]
     run = small_experiment()
     workdirs.claim(tmp_path, dataclasses.replace(run, config={**run.config, "words": words}))
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
     other = dataclasses.replace(run, config={**run.config, "words": words[1:], "x": "y" * (workdirs.LONGEST - 2)})
     with pytest.raises(UserError) as error:
         workdirs.check_same_run(tmp_path, other, overwrite=False)
@@ -96,7 +111,7 @@ def test_two_trainings_do_not_share_a_workdir(tmp_path):
 
 def test_a_deletion_cut_short_still_says_whose_the_rest_is(tmp_path, monkeypatch):
     workdirs.claim(tmp_path, small_experiment())
-    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     other = small_experiment({"seed": 7})
 
     def fail(path):

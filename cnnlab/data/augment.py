@@ -56,6 +56,8 @@ def _check_fits(size: int, batch: Batch, padding: int = 0) -> None:
     height, width = batch["image"].shape[1:3]
     if size < 1 or padding < 0:
         raise UserError(f"size is {size} and padding {padding}; they must be at least 1 and 0")
+    if padding >= size:
+        raise UserError(f"a padding of {padding} is too much for crops of {size}×{size}: some would be of nothing else")
     if min(height, width) + 2 * padding < size:
         padded = f" padded by {padding}" if padding else ""
         raise UserError(f"a crop of {size}×{size} does not fit into pictures of {height}×{width}{padded}")

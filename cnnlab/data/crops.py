@@ -65,8 +65,7 @@ def googlenet_crops(
     if squares.shape[2] < scales[-1]:
         stored = f"{squares.shape[2]}×{squares.shape[2]}"
         raise UserError(
-            f"GoogLeNet's views of {size}×{size} need pictures of {scales[-1]}×{scales[-1]}, these are {stored}: "
-            f"add --config.stored_size={scales[-1]}"
+            f"GoogLeNet's views of {size}×{size} need pictures of {scales[-1]}×{scales[-1]}, these are {stored}"
         )
     return with_mirrors(jnp.concatenate([_six(rescale(squares, scale), size) for scale in scales], 1))
 

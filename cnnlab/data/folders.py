@@ -86,6 +86,27 @@ def check_share(test_share: float) -> None:
         raise UserError(f"the share of pictures held out for testing is {test_share}; it must lie between 0 and 1")
 
 
+def check_unchanged(folder: Path, listing: Listing, class_names: Sequence[str], count: int | None = None) -> None:
+    """Raises a `UserError` where a folder is not as it was when a run was begun: its labels would mean other classes.
+
+    Args:
+      folder: for the message.
+      listing: its training or its test pictures.
+      class_names: in the order of the run's labels.
+      count: of the pictures, where it matters: where training goes on.
+    """
+    known = tuple(class_names)
+    if listing.class_names != known:
+        odd = [f"{name} is new" for name in listing.class_names if name not in known]
+        odd += [f"{name} is missing" for name in known if name not in listing.class_names]
+        raise UserError(f"{folder} has other classes than the run has learnt: {', '.join(odd)}")
+    if count is not None and len(listing.paths) != count:
+        raise UserError(
+            f"{folder} has {len(listing.paths):,} pictures to train on, and had {count:,} when the run began: restore "
+            "it, or train in another --workdir"
+        )
+
+
 def held_out(path: Path, test_share: float) -> bool:
     """Whether a picture is held out for testing, by a hash of its path: it keeps its side when others are added."""
     return int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:8]) / 2**64 < test_share

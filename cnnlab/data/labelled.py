@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnlab.data import digits
-from cnnlab.data.folders import Listing, folder_source, split_listing
+from cnnlab.data.folders import check_unchanged, folder_source, split_listing
 from cnnlab.data.prepare import prepare
 from cnnlab.data.source import ArraySource, Source
 from cnnlab.data.tfds_source import tfds_source
@@ -45,25 +45,35 @@ def of_digits(size: int) -> Labelled:
     return Labelled(digits.CLASS_NAMES, digits.TRAIN_EXAMPLES, train, test)
 
 
-def of_folder(folder: Path, test_share: float, size: int) -> Labelled:
+def of_folder(
+    folder: Path, test_share: float, size: int, known: tuple[str, ...] = (), train_examples: int = 0
+) -> Labelled:
     """The pictures of class folders, split as `split_listing` has it; the central square of each, at size×size.
 
-    Raises:
-      UserError: the folder is not as it should be; see `split_listing`.
-    """
-    listings = split_listing(folder, test_share)
+    Args:
+      folder: of the user's.
+      test_share: see `split_listing`.
+      size: of the pictures.
+      known: the classes of a run that was trained on it, which then need not be there until its pictures are called
+        for; none: the folder's.
+      train_examples: with `known`: of that run.
 
-    def read(listing: Listing, *squares: int) -> Source:
+    Raises:
+      UserError: the folder is not as it should be, see `split_listing`; or not as it was when the run was trained: at
+        once, or where `known` is given, when the pictures are called for.
+    """
+    listings = functools.cache(lambda: split_listing(folder, test_share))
+    if not known:
+        train = listings()[0]
+        known, train_examples = train.class_names, len(train.paths)
+
+    def read(side: int, *squares: int) -> Source:
+        listing = listings()[side]
+        check_unchanged(folder, listing, known, None if side else train_examples)
         return folder_source(listing, (*squares, size, size, 3), crop=True)
 
-    train, test = listings
-    return Labelled(
-        train.class_names,
-        len(train.paths),
-        functools.partial(read, train),
-        functools.partial(read, test),
-        test_squares=functools.partial(read, test, 3),
-    )
+    train, test, test_squares = (functools.partial(read, *what) for what in ((0,), (1,), (1, 3)))
+    return Labelled(known, train_examples, train, test, test_squares=test_squares)
 
 
 def of_tfds(

@@ -1,6 +1,7 @@
 """Augmentations by name, as `config.augment` lists them: "crop=4,flip" is the usual recipe of CIFAR."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -55,11 +56,12 @@ def named(text: str, stored: int, size: int, fill: tuple[int, ...] = (0,), resiz
             raise UserError(f"config.augment knows no {name!r}{near}")
         usual, maker = makers[name]
         try:
-            chosen.append(maker(float(amount) if amount else usual))
-        except ValueError as error:
-            raise UserError(
-                f"config.augment has {part!r}: after the = comes a number, as in {name}={usual:g}"
-            ) from error
+            number = float(amount) if amount else usual
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"config.augment has {part!r}: after the = comes a number, as in {name}={usual:g}")
+        chosen.append(maker(number))
     if not chosen:
         return None
     made = compose(*chosen)
@@ -90,6 +92,11 @@ def _makers(size: int, fill: tuple[int, ...], resize: int) -> dict[str, tuple[fl
     def affine(degrees: float) -> Augment:
         return fixed(distort.affine_distortion, degrees=degrees, gentle=(), fill=fill)
 
+    def square(share: float) -> Augment:
+        if not 0 < round(share * size) <= size:
+            raise UserError(f"config.augment has cutout={share:g}; the square must be of a pixel up to the whole input")
+        return fixed(augment.cutout, size=round(share * size), fill=fill)
+
     return {
         "crop": (0.0, part),
         "resized_crop": (0.08, lambda least: fixed(augment.random_resized_crop, size=size, area=(least, 1.0))),
@@ -104,7 +111,7 @@ def _makers(size: int, fill: tuple[int, ...], resize: int) -> dict[str, tuple[fl
         "affine": (15.0, affine),
         "scaling": (0.2, lambda by: fixed(distort.scaling, factor=(1 - by, 1 + by), fill=fill)),
         "elastic": (1.0, lambda strength: fixed(_bent, strength=strength, fill=fill)),
-        "cutout": (0.5, lambda share: fixed(augment.cutout, size=round(share * size), fill=fill)),
+        "cutout": (0.5, square),
     }
 
 

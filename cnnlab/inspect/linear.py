@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from cnnlab.errors import UserError
 from cnnlab.inspect.layers import check_layers, run
 from cnnlab.inspect.subject import Subject
 from cnnlab.transfer import patterns
@@ -60,6 +61,11 @@ def linear_error(
     >>> linear_error(x, np.array([0, 0, 1, 1]), x, np.array([0, 0, 1, 0]))
     0.25
     """
+    if len(np.unique(train_labels)) < 2:
+        raise UserError(
+            f"the {len(train_labels)} training pictures that a linear classifier was to learn from are of one class: "
+            "add to config.examples"
+        )
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
     return float(np.mean(classifier.fit(train, train_labels).predict(test) != test_labels))
 

@@ -10,7 +10,8 @@ import optax
 from ml_collections import ConfigDict
 
 from cnnlab import parallel
-from cnnlab.begin import published_source
+from cnnlab.begin import from_published
+from cnnlab.configs import plain
 from cnnlab.data import labelled
 from cnnlab.data.augment import random_crop
 from cnnlab.data.imagenet_classes import NAMES
@@ -23,7 +24,7 @@ from cnnlab.experiment import Experiment
 from cnnlab.optim import adam_cosine, step_schedule
 from cnnlab.published import convention as published_convention
 from cnnlab.recipes.descent import descent, descent_fields
-from cnnlab.recipes.runs import check_unused, compute_type, craft_fields, run_of
+from cnnlab.recipes.runs import check_unused, compute_type, craft_fields, run_of, with_small
 from cnnlab.tasks.classification import Classification, Loss, cross_entropy, smoothed_cross_entropy
 
 TRAIN_EXAMPLES = 1_281_167  # of ILSVRC-2012
@@ -46,6 +47,7 @@ def imagenet_fields() -> ConfigDict:
     config.stored_size = 0  # of pictures in pixels; 0: what they are tested at, 256 mostly; 352 to test 144 crops
     config.classes = ()  # of a folder: found there, recorded with the run; predict then needs no folder
     config.train_examples = TRAIN_EXAMPLES  # of ImageNet; of a folder: counted
+    config.convention = ""  # of the input's colours, "paper" or "published"; "": as init_from has it, then recorded
     config.augment = "crop,flip,colour_noise"  # of training pictures, in turn; `data/named_augmentations.py`; "": none
     config.label_smoothing = 0.0  # the share of the label that all classes have alike
     config.batch_size = 128  # of all devices together, which must divide it
@@ -104,11 +106,14 @@ def assemble(
     """
     config = config.copy_and_resolve_references()
     model = functools.partial(model, **compute_type(config))
-    from_published = bool(published_source(config.init_from))
-    if from_published:
+    if config.init_from and not config.convention:
+        config.convention = "published" if from_published(config.init_from) else "paper"
+    check_convention(config)
+    published = config.convention == "published"
+    if published:
         convention = published_convention(model(num_classes=len(NAMES)))
     if config.data == "digits":
-        if not from_published:
+        if not published:
             convention = dataclasses.replace(convention, size=config.small.size, resize=config.small.size)
         return on_digits(config, name, model, convention.crop_and_normalise, convention.resize, loss_of(config))
     stored = config.stored_size or convention.resize
@@ -134,21 +139,20 @@ def assemble(
     return experiment_of(config, name, task, data, stored, steps_of(config.epochs))
 
 
+def check_convention(config: ConfigDict) -> None:
+    """Raises a `UserError` unless config.convention is one that there is."""
+    if config.convention not in ("", "paper", "published"):
+        raise UserError(f'config.convention is "{config.convention}"; it must be "paper", "published" or ""')
+
+
 def choose_data(config: ConfigDict, name: str, size: int) -> Labelled:
     """ImageNet or a folder, as config.data says, stored at size×size."""
-    folder = Path(config.data).expanduser()
+    folder, known = Path(config.data).expanduser(), tuple(config.classes)
     if config.data == "imagenet2012":
         return labelled.of_tfds(config.data, "validation", NAMES, config.train_examples, size, name)
-    if folder.is_dir():
-        return labelled.of_folder(folder, config.test_share, size)
-    wrong = f'config.data is "{config.data}": it must be "imagenet2012", "digits" or a folder of pictures'
-    if not config.classes:
-        raise UserError(wrong)
-
-    def missing():
-        raise UserError(wrong)
-
-    return Labelled(tuple(config.classes), config.train_examples, missing, missing)
+    if known or folder.is_dir():
+        return labelled.of_folder(folder, config.test_share, size, known, config.train_examples)
+    raise UserError(f'config.data is "{config.data}": it must be "imagenet2012", "digits" or a folder of pictures')
 
 
 def experiment_of(
@@ -160,7 +164,17 @@ def experiment_of(
 
 
 # Fields that do nothing with config.data=digits, where config.small and Adam train.
-PAPERS_OWN = ("augment", "batch_size", "drops", "epochs", "learning_rate", "steps", "weight_decay", *descent_fields())
+PAPERS_OWN = (
+    "augment",
+    "classes",
+    "drops",
+    "epochs",
+    "stored_size",
+    "test_share",
+    "train_examples",
+    "weight_decay",
+    *descent_fields(),
+)
 
 
 def on_digits(
@@ -178,9 +192,10 @@ def on_digits(
     Raises:
       UserError: a field of the paper's training is set, which would do nothing here.
     """
-    small = config.small
     check_unused(config, name, PAPERS_OWN)
-    parallel.check_batch_size("config.small.batch_size", small.batch_size)
+    steps = config.small.steps
+    every = {"log_every": max(1, steps // 10), "eval_every": steps, "checkpoint_every": steps}
+    small = with_small(config, name, **every)
     data = labelled.of_digits(size)
     task = Classification(
         model=model(num_classes=len(data.class_names)),
@@ -191,8 +206,5 @@ def on_digits(
         auxiliary_weight=config.get("auxiliary_weight", 0.0),
         augment=functools.partial(random_crop, size=size, padding=size // 16),
     )
-    experiment = experiment_of(config, name, task, data, size, small.steps)
-    every = {"log_every": max(1, small.steps // 10), "eval_every": small.steps, "checkpoint_every": small.steps}
-    return dataclasses.replace(
-        experiment, batch_size=small.batch_size, eval_batch_size=small.batch_size, steps=small.steps, **every
-    )
+    experiment = experiment_of(small, name, task, data, size, steps)
+    return dataclasses.replace(experiment, config=plain(config))

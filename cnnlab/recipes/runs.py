@@ -50,9 +50,10 @@ def compute_type(config: ConfigDict) -> dict[str, DTypeLike]:
 def crafted(task: T, config: ConfigDict, size: int) -> T:
     """A supervised task with what `craft_fields` ask for; its stored pictures are size×size."""
     frozen = transfer.patterns(config.freeze)
-    if frozen == ("body",):
+    if "body" in frozen:
         image = jax.eval_shape(task.preprocess, jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
-        frozen = transfer.body_layers(task.model, image)
+        others = tuple(pattern for pattern in frozen if pattern != "body")
+        frozen = (*transfer.body_layers(task.model, image), *others)
     optimizer = task.optimizer
     if config.rates:
         optimizer = optax.chain(optimizer, transfer.scale_layers(transfer.factors(config.rates)))
@@ -81,7 +82,12 @@ def run_of(
       data: with `train`, `test` and `prepare`.
       size: its pictures are stored at size×size.
       read_picture, **fields: of the `Experiment`.
+
+    Raises:
+      UserError: layers to begin with are named, but no weights to take them from.
     """
+    if config.init_layers and not config.init_from and config.init_layers != load(name).get_config().init_layers:
+        raise UserError(f"config.init_layers is {config.init_layers!r}, and no config.init_from says whose: set both")
     return Experiment(
         name=name,
         config=plain(config),
@@ -115,7 +121,10 @@ def check_unused(config: ConfigDict, name: str, fields: Sequence[str]) -> None:
     usual = load(name).get_config()
     for field in fields:
         if field in config and config[field] != usual[field]:
-            right = f"set config.small.{field}" if field in config.small else "config.small says all of it"
+            if "small" not in config:
+                right = "leave it out"
+            else:
+                right = f"set config.small.{field}" if field in config.small else "config.small says all of it"
             raise UserError(f"config.{field} is {config[field]!r}, which does nothing with config.data=digits: {right}")
 
 

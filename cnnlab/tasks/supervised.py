@@ -15,9 +15,9 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
+from cnnlab import parallel
 from cnnlab.data.augment import keys_of
 from cnnlab.data.canvas import within
-from cnnlab.errors import UserError
 from cnnlab.ops import forms
 from cnnlab.optim import averaging
 from cnnlab.state import TrainState
@@ -132,10 +132,7 @@ def _mean_over_parts(
     if parts == 1:
         return gradients(model_state, batch)
     share = len(batch["position"])
-    if parts < 1 or share % parts:
-        raise UserError(
-            f"config.accumulate is {parts}: it must divide the {share} examples that a device has of a batch"
-        )
+    parallel.check_parts(share, parts)
     split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
 
     def add(carry: PyTree, part: dict[str, Array]) -> tuple[PyTree, None]:

@@ -72,7 +72,12 @@ def test_bent_as_much_in_any_size():
         ("rotation=200", r"config\.augment is 'rotation=200': degrees is \(-200, 200\); it must be two numbers"),
         ("flip=1.5", r"config\.augment is 'flip=1.5': probability is 1.5; it must be from 0 to 1"),
         ("scale_jitter=0.5", r"shorter is \(.*it must be two numbers"),
-        ("cutout=2", r"a crop of 56×56 does not fit into pictures of 32×32"),
+        ("crop=inf", r"config\.augment has 'crop=inf': after the = comes a number"),
+        ("colour_noise=nan", r"config\.augment has 'colour_noise=nan': after the = comes a number"),
+        ("crop=1e9", r"a padding of 1000000000 is too much for crops of 28×28"),
+        ("crop=28", r"a padding of 28 is too much for crops of 28×28"),
+        ("cutout=2", r"config\.augment has cutout=2; the square must be of a pixel up to the whole input"),
+        ("cutout=0", r"config\.augment has cutout=0; the square"),
     ],
 )
 def test_what_is_wrong_is_said_at_once(text, said):

@@ -32,6 +32,11 @@ def test_a_layer_within_a_block():
         linear.layer_features(MODEL, VARIABLES, X, ("conv9",))
 
 
+def test_one_class_is_nothing_to_learn():
+    with pytest.raises(UserError, match=r"the 3 training pictures .* are of one class: add to config\.examples"):
+        linear.linear_error(np.eye(3), np.full(3, 4), np.eye(3), np.arange(3))
+
+
 def test_standardised_features_of_any_scale():
     x = np.array([[0, 1e6], [0, 1.1e6], [1e-6, 1e6], [1e-6, 1.1e6]], np.float32)
     assert linear.linear_error(x, np.array([0, 0, 1, 1]), x, np.array([0, 0, 1, 1])) == 0.0
