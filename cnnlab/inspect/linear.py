@@ -63,8 +63,8 @@ def linear_error(
     """
     if len(np.unique(train_labels)) < 2:
         raise UserError(
-            f"the {len(train_labels)} training pictures that a linear classifier was to learn from are of one class: "
-            "add to config.examples"
+            f"a linear classifier was to learn from {len(train_labels)} training pictures of one class only: add to "
+            "config.examples"
         )
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
     return float(np.mean(classifier.fit(train, train_labels).predict(test) != test_labels))
