@@ -5,7 +5,7 @@ Command: python launch.py --experiment=zfnet_imagenet --data_dir=WHERE_TFDS_DATA
 Without ImageNet: --config.data=digits, built in; --config.data=PICTURES, a folder of your own.
 Expected: 16.5 % top-5 error on the validation set, the paper's figure for one net and ten crops a picture, as
 --mode=eval --config.eval.crops=10 has them; training tests one central crop, so finds somewhat more.
-Measured: 4.18 % error on scikit-learn's test digits with --config.data=digits (seed 0, 37 s on two CPU cores);
+Measured: 1.67 % error on scikit-learn's test digits with --config.data=digits (seed 0, 58 s on two CPU cores);
 the run on ImageNet was not made.
 """
 
