@@ -62,13 +62,14 @@ def load(
     """
     check_patterns("config.init_layers", layers, variables["params"])
     folder = Path(source).expanduser()
-    backbone, heads = getattr(model, "backbone", None), head_layers(model, image)
-    _check_taken(layers, heads if replace_head else (), variables["params"])
+    backbone = getattr(model, "backbone", None)
+    if layers and replace_head:
+        _check_taken(layers, head_layers(model, image), variables["params"])
     if workdirs.read(folder) is not None:
         _check_strides(folder, backbone or model)
         if backbone is not None and _holds_classifier(folder):
             return _only(grafted(folder, _trained(folder), variables), variables, layers)
-        return _of_workdir(folder, model, variables, heads, replace_head, layers)
+        return _of_workdir(folder, model, variables, head_layers(model, image), replace_head, layers)
     if backbone is not None and not weights.is_detector(source):
         classifier = backbone.clone(maps=(), parent=None, name=None)
         size = published.convention(classifier).size
@@ -83,7 +84,7 @@ def load(
 def _check_taken(layers: tuple[str, ...], fresh: tuple[str, ...], params: PyTree) -> None:
     """All layers that are asked for may be among those that begin anew: nothing would be taken."""
     names = (tuple(name.split("/")) for name in layer_names(params))
-    if layers and not any(matches(name, layers) and not matches(name, fresh) for name in names):
+    if not any(matches(name, layers) and not matches(name, fresh) for name in names):
         raise UserError(
             f"config.init_layers takes {', '.join(layers)} only, which config.replace_head begins anew: one of the two"
         )

@@ -114,9 +114,7 @@ def run_of_task(folder: Path, task: type, field: str, what: str) -> Experiment:
     Raises:
       UserError: the folder holds no run, that of another task, or a whole series.
     """
-    found = workdirs.read(folder)
-    # A series names no member: its members' folders hold the runs.
-    experiment = build_from(folder) if found and found["config"].get("member") != "" else None
+    experiment = build_from(folder) if workdirs.read(folder) and not workdirs.holds_series(folder) else None
     if not isinstance(getattr(experiment, "task", None), task):
         raise UserError(f"{field} is {folder}, which holds no {what}: name the workdir of a trained one")
     return experiment

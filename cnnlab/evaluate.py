@@ -60,7 +60,8 @@ def as_in_papers(experiment: Experiment, options: ConfigDict) -> Experiment:
     try:  # now rather than in the first step
         jax.eval_shape(views, stored)
     except UserError as error:
-        raise UserError(f"{error}{_larger(experiment, crops.googlenet_scales(size)[-1])}") from error
+        needed = size if options.crops == 10 else crops.googlenet_scales(size)[-1]
+        raise UserError(f"{error}{_larger(experiment, needed)}") from error
     return dataclasses.replace(experiment, task=dataclasses.replace(task, views=views))
 
 

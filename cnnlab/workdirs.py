@@ -52,10 +52,15 @@ def read(workdir: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} is damaged: restore it, or use another --workdir") from error
 
 
-def refuse_series(workdir: Path) -> None:
-    """Raises a `UserError` where a workdir is a series', whose members' folders hold the runs."""
+def holds_series(workdir: Path) -> bool:
+    """Whether a workdir is a series' whole: it names no member, and its members' folders hold the runs."""
     found = read(workdir)
-    if found and found["config"].get("member") == "":
+    return found is not None and found["config"].get("member") == ""
+
+
+def refuse_series(workdir: Path) -> None:
+    """Raises a `UserError` where a workdir is a series', that names its members."""
+    if holds_series(workdir):
         members = sorted(path.parent.name for path in workdir.glob("*/config.json"))
         raise UserError(f"{workdir} holds a series of runs: name one of them, {workdir}/{' or '.join(members)}")
 

@@ -35,7 +35,7 @@ from cnnlab.experiment import Experiment
 from cnnlab.models.localiser import LOCALISERS, Localiser
 from cnnlab.optim import adam_cosine
 from cnnlab.published import IMAGENET
-from cnnlab.recipes.classification import check_convention, paper_convention
+from cnnlab.recipes.classification import paper_convention, settle_convention
 from cnnlab.recipes.runs import compute_type, craft_fields, on_canvases
 from cnnlab.tasks.localisation import Localisation
 
@@ -83,9 +83,7 @@ def build(config: ConfigDict) -> Experiment:
     data = detected.choose(config.data, resizing, int(drawn), tuple(config.classes), "localisation_shapes")
     config.update(classes=data.class_names)
     parallel.check_batch_sizes(config)
-    if config.init_from and not config.convention:
-        config.update(convention=convention_of(config.init_from))
-    check_convention(config)
+    settle_convention(config, convention_of)
     convention = paper_convention(IMAGENET.size) if config.convention == "paper" else IMAGENET
     make = LOCALISERS[config.net]
     model: Localiser = make(num_classes=len(data.class_names), per_class=config.per_class, **compute_type(config))

@@ -98,7 +98,7 @@ def assemble(
     """A net on ImageNet, on a folder or on digits; the other ImageNet experiments use it too.
 
     Args:
-      config: with the fields of `recipe`.
+      config: with the fields of `imagenet_fields`.
       name: of the experiment.
       model: makes the net, given `num_classes`.
       optimizer: makes the paper's, given a function from epochs to steps.
@@ -106,9 +106,7 @@ def assemble(
     """
     config = config.copy_and_resolve_references()
     model = functools.partial(model, **compute_type(config))
-    if config.init_from and not config.convention:
-        config.convention = "published" if from_published(config.init_from) else "paper"
-    check_convention(config)
+    settle_convention(config, lambda source: "published" if from_published(source) else "paper")
     published = config.convention == "published"
     if published:
         convention = published_convention(model(num_classes=len(NAMES)))
@@ -139,8 +137,18 @@ def assemble(
     return experiment_of(config, name, task, data, stored, steps_of(config.epochs))
 
 
-def check_convention(config: ConfigDict) -> None:
-    """Raises a `UserError` unless config.convention is one that there is."""
+def settle_convention(config: ConfigDict, of: Callable[[str], str]) -> None:
+    """Sets config.convention by what the run begins from, so that its record says it wherever those weights are later.
+
+    Args:
+      config: with that field and init_from; where it is set already, or nothing is begun from, it stays.
+      of: the convention of an init_from.
+
+    Raises:
+      UserError: it is none that there is.
+    """
+    if config.init_from and not config.convention:
+        config.convention = of(config.init_from)
     if config.convention not in ("", "paper", "published"):
         raise UserError(f'config.convention is "{config.convention}"; it must be "paper", "published" or ""')
 
